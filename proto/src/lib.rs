@@ -3,6 +3,7 @@
 
 pub mod bootstrap;
 pub mod transport;
+pub mod view;
 
 /// The generated messages, clients and servers of `hodei.v1`.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::unwrap_used)]
