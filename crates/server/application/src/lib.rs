@@ -1,1 +1,8 @@
+//! The server's application: use cases, the controllers' loops and the ports they need.
+//!
+//! Invariants: time, tasks and randomness only through ports · every loop takes no input, re-reads state and is
+//! idempotent · every use case takes a principal · bounded channels only, no lock across an await.
+#![forbid(unsafe_code)]
 
+pub mod ports;
+pub mod refused;
