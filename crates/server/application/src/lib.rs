@@ -4,5 +4,14 @@
 //! idempotent · every use case takes a principal · bounded channels only, no lock across an await.
 #![forbid(unsafe_code)]
 
+pub mod access;
+pub mod control;
+pub mod jobs;
+pub mod output;
+pub mod platform;
 pub mod ports;
 pub mod refused;
+pub mod scheduler;
+pub mod session;
+mod sessions;
+pub mod workers;

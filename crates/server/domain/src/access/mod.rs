@@ -1,5 +1,6 @@
 //! Who may do what. One table of all methods; what is not in it is refused.
 
+pub mod credential;
 pub mod table;
 
 use hodei_shared::ids::Namespace;

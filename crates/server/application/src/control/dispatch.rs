@@ -1,0 +1,126 @@
+//! Gives claimable jobs to workers, and asks for workers where jobs have none.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hodei_server_domain::job::state::JobEvent;
+use hodei_server_domain::scheduling::plan::{Claim, MAX_CLAIMS, Plan, WantedWorker, plan};
+use hodei_server_domain::scheduling::snapshot::{Snapshot, WorkerReadiness, WorkerRoom};
+use hodei_server_domain::worker::phase::WorkerPhase;
+use hodei_shared::ids::AttemptKey;
+
+use super::Pass;
+use crate::platform::Platform;
+use crate::ports::jobs::{ChangeOutcome, FIRST_RANK, JobChange};
+use crate::ports::workers::{NewWorker, WorkerRecord};
+use crate::refused::Refused;
+use crate::scheduler::rooms;
+
+/// The most shapes of one pass.
+const MAX_SHAPES: usize = 2_000;
+/// The most jobs of one shape in one pass.
+const MAX_PER_SHAPE: usize = 1_000;
+
+/// The dispatch controller.
+#[derive(Debug, Default)]
+pub(super) struct Dispatch;
+
+impl Pass for Dispatch {
+    async fn pass(&mut self, platform: &Arc<Platform>) -> Result<Option<Duration>, Refused> {
+        let snapshot = snapshot(platform).await?;
+        if !snapshot.shapes.is_empty() {
+            let plan = plan(&snapshot);
+            perform(platform, &snapshot, plan).await?;
+        }
+        let now_ms = platform.clock.now_ms();
+        let next = platform.jobs.next_ready_at().await?;
+        Ok(next.map(|at| Duration::from_millis(u64::try_from(at - now_ms).unwrap_or(0))))
+    }
+}
+
+async fn snapshot(platform: &Platform) -> Result<Snapshot, Refused> {
+    let shapes = platform.jobs.claimable(MAX_SHAPES, MAX_PER_SHAPE).await?;
+    if shapes.is_empty() {
+        return Ok(Snapshot::default());
+    }
+    let workers = platform.workers.live().await?;
+    let used = platform.jobs.used().await?;
+    let providers = rooms(platform, &workers, &used);
+    let workers = workers
+        .iter()
+        .filter_map(|worker| worker_room(platform, worker))
+        .collect();
+    Ok(Snapshot {
+        shapes,
+        workers,
+        providers,
+    })
+}
+
+fn worker_room(platform: &Platform, worker: &WorkerRecord) -> Option<WorkerRoom> {
+    let readiness = match worker.phase {
+        WorkerPhase::Ready if platform.is_connected(worker.id) => WorkerReadiness::Ready,
+        WorkerPhase::Planned | WorkerPhase::Starting | WorkerPhase::Ready => WorkerReadiness::Coming,
+        WorkerPhase::Draining => WorkerReadiness::Draining,
+        WorkerPhase::Gone => return None,
+    };
+    Some(WorkerRoom {
+        id: worker.id,
+        namespace: worker.namespace.clone(),
+        provider: worker.provider.clone(),
+        readiness,
+        free_slots: worker.slots.saturating_sub(worker.used_slots),
+    })
+}
+
+async fn perform(platform: &Platform, snapshot: &Snapshot, plan: Plan) -> Result<(), Refused> {
+    if !plan.workers.is_empty() {
+        let workers = plan
+            .workers
+            .iter()
+            .map(|wanted| new_worker(platform, snapshot, wanted))
+            .collect();
+        platform.workers.plan(workers).await?;
+        platform.wake.provision.notify_one();
+    }
+    if plan.claims.is_empty() {
+        return Ok(());
+    }
+    let changes = plan.claims.iter().map(claim).collect();
+    let outcomes = platform.jobs.apply(changes).await?;
+    for (claim, outcome) in plan.claims.iter().zip(outcomes) {
+        if let ChangeOutcome::Applied(job) = outcome {
+            platform.sessions.claimed(AttemptKey {
+                job: claim.job,
+                lease: job.lease,
+                rank: FIRST_RANK,
+            });
+            platform.sessions.wake(claim.worker);
+        }
+    }
+    if plan.claims.len() == MAX_CLAIMS {
+        platform.wake.dispatch.notify_one();
+    }
+    Ok(())
+}
+
+fn claim(claim: &Claim) -> JobChange {
+    let event = JobEvent::Claim { worker: claim.worker };
+    JobChange {
+        job: claim.job,
+        event,
+        from_worker: None,
+        finish: None,
+    }
+}
+
+fn new_worker(platform: &Platform, snapshot: &Snapshot, wanted: &WantedWorker) -> NewWorker {
+    let provider = snapshot.providers.iter().find(|room| room.id == wanted.provider);
+    NewWorker {
+        id: platform.new_worker_id(),
+        namespace: wanted.namespace.clone(),
+        provider: wanted.provider.clone(),
+        slots: provider.map_or(1, |room| room.capabilities.slots_per_worker),
+        first_job: wanted.first_job,
+    }
+}
