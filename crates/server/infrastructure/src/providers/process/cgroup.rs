@@ -1,0 +1,68 @@
+//! The cgroup (version 2) below which a worker keeps its jobs: found, tried, killed, removed.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use hodei_shared::ids::WorkerId;
+
+/// The cgroup of this process in the version 2 hierarchy, if one is mounted.
+fn own_cgroup() -> Option<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let mount = mounts.lines().find_map(|line| {
+        let (before, after) = line.split_once(" - ")?;
+        after.starts_with("cgroup2 ").then(|| before.split(' ').nth(4))?
+    })?;
+    let own = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let path = own.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    Some(Path::new(mount).join(path))
+}
+
+/// Where a worker that this process starts keeps its jobs.
+pub(super) fn worker_cgroup(worker: WorkerId) -> Option<PathBuf> {
+    own_cgroup().map(|own| own.join(format!("hodei-{worker}")))
+}
+
+/// Whether a process of ours can make cgroups that can be killed as a whole: made, looked at and removed.
+pub(super) fn can_kill_by_cgroup() -> bool {
+    let Some(own) = own_cgroup() else { return false };
+    let probe = own.join(format!("hodei-probe-{}", std::process::id()));
+    if fs::create_dir(&probe).is_err() {
+        return false;
+    }
+    let can = probe.join("cgroup.kill").exists();
+    fs::remove_dir(&probe).is_ok() && can
+}
+
+/// Kills all that is in a worker's cgroup and removes it, with everything below.
+pub(super) fn kill_and_remove(cgroup: &Path, patience: Duration) -> io::Result<()> {
+    if !cgroup.is_dir() {
+        return Ok(());
+    }
+    // The file is not there in the hierarchy's root only, and this is none.
+    fs::write(cgroup.join("cgroup.kill"), "1")?;
+    let until = Instant::now() + patience;
+    loop {
+        match remove(cgroup) {
+            Err(error) if error.raw_os_error() == Some(libc_ebusy()) && Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            result => return result,
+        }
+    }
+}
+
+fn remove(cgroup: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(cgroup)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove(&entry.path())?;
+        }
+    }
+    fs::remove_dir(cgroup)
+}
+
+fn libc_ebusy() -> i32 {
+    rustix::io::Errno::BUSY.raw_os_error()
+}
