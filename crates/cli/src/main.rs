@@ -1,1 +1,81 @@
-fn main() {}
+//! The `hodei` command: everything a person needs, with the server and the worker in it.
+//!
+//! Arguments are read before any thread exists, because a worker must start without one. Data goes to stdout,
+//! everything else to stderr; exit statuses are those of the module `exit`.
+#![forbid(unsafe_code)]
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod args;
+mod commands;
+mod connection;
+mod convert;
+mod discovery;
+mod environment;
+mod errors;
+mod exit;
+mod follow;
+mod output;
+mod platform;
+mod signals;
+mod usage;
+mod values;
+
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+
+use crate::args::{Command, WorkerCommand};
+use crate::environment::Environment;
+
+fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    let failed = usage::failure_status(&arguments);
+    let command = match usage::parse(arguments) {
+        Ok(cli) => cli.command,
+        Err(status) => return ExitCode::from(status),
+    };
+    if let Command::Worker(WorkerCommand {
+        folder: Some(folder),
+        command: None,
+    }) = &command
+    {
+        return platform::worker(folder);
+    }
+    let environment = Environment::of_process(platform::data_dir);
+    let status = match run(command, &environment) {
+        Ok(status) => status,
+        Err(error) if error.is::<errors::ReaderGone>() => 0,
+        Err(error) => {
+            output::error(&format!("{error:#}"), environment.terminal);
+            match error.is::<commands::Usage>() {
+                true => failed.usage,
+                false => failed.other,
+            }
+        }
+    };
+    ExitCode::from(status)
+}
+
+fn run(command: Command, environment: &Environment) -> Result<u8> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("can not start threads")?;
+    let status = runtime.block_on(async {
+        match command {
+            Command::Run(args) => commands::run::run(*args, environment).await,
+            Command::Dev(args) => commands::serve::dev(args, environment).await,
+            Command::Server(args) => commands::serve::server(args, environment).await,
+            Command::Job(command) => commands::job::run(command, environment).await,
+            Command::Provider(command) => commands::provider::run(command, environment).await,
+            Command::Worker(WorkerCommand {
+                command: Some(command),
+                ..
+            }) => commands::worker::run(command, environment).await,
+            Command::Worker(_) => Err(commands::Usage("--folder is missing".to_owned()).into()),
+        }
+    });
+    // A write to a reader that does not read must not hold up the end.
+    runtime.shutdown_background();
+    status
+}

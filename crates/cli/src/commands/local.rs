@@ -1,0 +1,122 @@
+//! `hodei run --local`: a server of its own that lives as long as the command, with everything on.
+//!
+//! The job runs in the caller's folder with the caller's PATH and LANG. The server removes what it made when it
+//! is told to end, and this command waits for that; another signal meanwhile ends it at once.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow};
+use hodei_jobs::v1;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use super::run::Execution;
+use super::{Usage, request_id};
+use crate::args::RunArgs;
+use crate::connection::Client;
+use crate::convert;
+use crate::discovery::{self, Address, Server};
+use crate::environment::Environment;
+use crate::output::note;
+use crate::output::sink::Sink;
+use crate::platform::{self, Mode, Ready};
+use crate::signals::Interrupts;
+
+/// How long the server may take to end.
+const SHUTDOWN: Duration = Duration::from_secs(20);
+
+/// Runs the job on a server of its own; the exit status is the job's.
+///
+/// # Errors
+/// If the server can not start or the job can not be queued or followed.
+pub(crate) async fn run(args: RunArgs, environment: &Environment) -> Result<u8> {
+    let folder = std::env::current_dir().context("can not tell which folder this is")?;
+    let defaults = environment.for_local_job(args.inherit_env);
+    let request = v1::QueueJobRequest {
+        spec: Some(convert::job_spec(&args.job, defaults, Some(&folder)).map_err(Usage::from)?),
+        request_id: request_id(args.job.idempotency_key.clone()),
+        namespace: String::new(),
+    };
+    if environment.log {
+        platform::init_logging();
+    }
+    let mut signals = Interrupts::listen()?;
+    let settings = platform::settings(Mode::Local, None)?;
+    let cancel = CancellationToken::new();
+    let (tell, ready) = oneshot::channel();
+    let server = platform::serve(
+        settings,
+        move |ready| {
+            // The receiver is only gone when the command is ending anyway.
+            drop(tell.send(ready));
+        },
+        cancel.clone(),
+    );
+    let sink = Sink::of_process(environment.terminal, args.raw);
+    let job = async {
+        let started = tokio::select! {
+            biased;
+            ready = ready => Ok(ready.context("the server of this command did not start")?),
+            signal = signals.next() => Err(signal),
+        };
+        match started {
+            Ok(ready) => execute(ready, request, sink, signals, environment).await,
+            Err(signal) => Ok((signal.status(), signals)),
+        }
+    };
+    tokio::pin!(server, job);
+    let ended = tokio::select! {
+        biased;
+        ended = &mut server => {
+            let cause = ended.err().unwrap_or_else(|| anyhow!("it ended by itself"));
+            return Err(cause.context("the server of this command failed"));
+        }
+        ended = &mut job => ended,
+    };
+    cancel.cancel();
+    let left = async {
+        match ended {
+            Ok((status, mut signals)) => {
+                tokio::select! {
+                    biased;
+                    ended = tokio::time::timeout(SHUTDOWN, &mut server) => { tidied(ended); Ok(status) }
+                    signal = signals.next() => Ok(signal.status()),
+                }
+            }
+            Err(error) => {
+                tidied(tokio::time::timeout(SHUTDOWN, &mut server).await);
+                Err(error)
+            }
+        }
+    };
+    left.await
+}
+
+fn tidied(ended: Result<Result<()>, tokio::time::error::Elapsed>) {
+    match ended {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => note(&format!("the server of this command did not end well: {error:#}")),
+        Err(_) => note("the server of this command did not end in time; the next run removes what it left"),
+    }
+}
+
+async fn execute(
+    ready: Ready,
+    request: v1::QueueJobRequest,
+    sink: Sink,
+    signals: Interrupts,
+    environment: &Environment,
+) -> Result<(u8, Interrupts)> {
+    let server = Server {
+        address: Address::Socket(ready.socket),
+        token: discovery::read_token(&ready.admin_token_file)?,
+    };
+    let mut execution = Execution {
+        client: Client::connect(&server, environment.uid).await?,
+        signals,
+        asked: None,
+        survives: false,
+    };
+    let status = execution.run(request, sink, environment.terminal.stderr).await?;
+    Ok((status, execution.signals))
+}

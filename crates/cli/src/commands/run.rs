@@ -1,0 +1,191 @@
+//! `hodei run`: queues a job, follows it and ends as it does.
+//!
+//! The first Ctrl-C or SIGTERM cancels the job and waits for its end, the second leaves; SIGHUP leaves at once.
+//! A result that the job reached by itself wins over a cancel that came too late.
+
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use hodei_jobs::v1;
+
+use super::{Usage, connect, local, request_id};
+use crate::args::RunArgs;
+use crate::connection::Client;
+use crate::convert;
+use crate::environment::Environment;
+use crate::errors::ReaderGone;
+use crate::exit;
+use crate::follow::{Attempts, Follow, last_attempt};
+use crate::output::sink::Sink;
+use crate::output::{note, print, print_text};
+use crate::signals::{Interrupt, Interrupts};
+
+/// How long `run` and `logs -f` outlast the absence of the server.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Runs the command; the exit status is the job's.
+///
+/// # Errors
+/// If the job can not be queued or followed.
+pub(crate) async fn run(args: RunArgs, environment: &Environment) -> Result<u8> {
+    if args.tty {
+        return Err(Usage("-t: there is no terminal in this release".to_owned()).into());
+    }
+    if args.local {
+        return local::run(args, environment).await;
+    }
+    let request = v1::QueueJobRequest {
+        spec: Some(convert::job_spec(&args.job, Vec::new(), None).map_err(Usage::from)?),
+        request_id: request_id(args.job.idempotency_key.clone()),
+        namespace: environment.namespace.clone(),
+    };
+    let client = connect(&args.connect, environment).await?;
+    if args.detach {
+        let job = client.queue(request).await?;
+        match args.output {
+            Some(format) => print(format, &hodei_jobs::view::Job::from(job))?,
+            None => print_text(&format!("{}\n", job.id))?,
+        }
+        return Ok(0);
+    }
+    let mut execution = Execution {
+        client,
+        signals: Interrupts::listen()?,
+        asked: None,
+        survives: true,
+    };
+    let sink = Sink::of_process(environment.terminal, args.raw);
+    execution.run(request, sink, environment.terminal.stderr).await
+}
+
+/// A job from the moment it is queued until this command ends.
+pub(crate) struct Execution {
+    /// Where it runs.
+    pub(crate) client: Client,
+    /// What people and supervisors say meanwhile.
+    pub(crate) signals: Interrupts,
+    /// The signal that asked to cancel the job.
+    pub(crate) asked: Option<Interrupt>,
+    /// Whether the job goes on when this command leaves.
+    pub(crate) survives: bool,
+}
+
+impl Execution {
+    /// Queues `request` and follows the job; `hint` says on stderr when it has to wait.
+    ///
+    /// # Errors
+    /// If the job can not be queued or followed.
+    pub(crate) async fn run(&mut self, request: v1::QueueJobRequest, sink: Sink, hint: bool) -> Result<u8> {
+        let job = match self.queue(request).await? {
+            ControlFlow::Continue(job) => job,
+            ControlFlow::Break(status) => return Ok(status),
+        };
+        let following = tokio::spawn(follow(self.client.clone(), job.clone(), sink, hint));
+        let Some(ended) = self.wait(&job.id, following).await? else {
+            return Ok(self.asked.map_or(exit::HUNG_UP, Interrupt::status));
+        };
+        match ended {
+            Ok(job) => {
+                if let Some(line) = exit::explanation(&job) {
+                    note(&line);
+                }
+                Ok(match self.asked {
+                    Some(signal) if job.state() == v1::JobState::Cancelled => signal.status(),
+                    _ => exit::status(&job),
+                })
+            }
+            // A command that nobody reads ends; so does this one.
+            Err(error) if error.is::<ReaderGone>() => {
+                self.client.cancel(&job.id, "nobody reads its output").await?;
+                Ok(exit::READER_GONE)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The queued job, or the status of a command that leaves before the server's answer.
+    async fn queue(&mut self, request: v1::QueueJobRequest) -> Result<ControlFlow<u8, v1::Job>> {
+        let client = self.client.clone();
+        let queued = client.queue(request);
+        tokio::pin!(queued);
+        loop {
+            tokio::select! {
+                biased;
+                job = &mut queued => {
+                    let job = job?;
+                    if let Some(signal) = self.asked {
+                        self.cancel(&job.id, signal);
+                    }
+                    return Ok(ControlFlow::Continue(job));
+                }
+                signal = self.signals.next() => {
+                    if signal == Interrupt::HangUp || self.asked.is_some() {
+                        note("left before the server answered; `hodei job list` shows whether the job is queued");
+                        return Ok(ControlFlow::Break(self.asked.unwrap_or(signal).status()));
+                    }
+                    self.asked = Some(signal);
+                }
+            }
+        }
+    }
+
+    /// The job's end, or `None` if this command leaves before it.
+    async fn wait(
+        &mut self,
+        job_id: &str,
+        mut following: tokio::task::JoinHandle<Result<v1::Job>>,
+    ) -> Result<Option<Result<v1::Job>>> {
+        loop {
+            tokio::select! {
+                biased;
+                ended = &mut following => return ended.context("following the job broke off").map(Some),
+                signal = self.signals.next() => {
+                    if signal == Interrupt::HangUp || self.asked.is_some() {
+                        following.abort();
+                        self.say_what_is_left(job_id, signal);
+                        return Ok(None);
+                    }
+                    self.asked = Some(signal);
+                    note(&format!("cancelling job {job_id}; once more to leave at once"));
+                    self.cancel(job_id, signal);
+                }
+            }
+        }
+    }
+
+    fn say_what_is_left(&self, job_id: &str, signal: Interrupt) {
+        match (self.survives, self.asked) {
+            (false, _) => note(&format!("left; job {job_id} ends with its server")),
+            (true, Some(_)) => note(&format!(
+                "left; job {job_id} is asked to end: `hodei job get {job_id}` shows whether it has"
+            )),
+            (true, None) => note(&format!(
+                "left on {}; job {job_id} goes on: `hodei job logs -f {job_id}` follows it",
+                signal.reason()
+            )),
+        }
+    }
+
+    /// Asks to cancel in the background: the end of the job comes over the watch.
+    fn cancel(&self, job_id: &str, signal: Interrupt) {
+        let (client, job_id) = (self.client.clone(), job_id.to_owned());
+        tokio::spawn(async move {
+            if let Err(error) = client.cancel(&job_id, signal.reason()).await {
+                note(&format!("{error:#}"));
+            }
+        });
+    }
+}
+
+async fn follow(client: Client, job: v1::Job, mut sink: Sink, hint: bool) -> Result<v1::Job> {
+    let follow = Follow {
+        client: &client,
+        job_id: &job.id,
+        attempts: Attempts::From(last_attempt(&job).unwrap_or(1)),
+        patience: PATIENCE,
+        hint,
+    };
+    let ended = follow.run(&mut sink).await?;
+    ended.with_context(|| format!("lost sight of job {}", job.id))
+}
