@@ -77,6 +77,11 @@ impl Session {
         }
     }
 
+    /// Whether `stream` is the newest and open.
+    pub fn is_newest(&self, stream: StreamId) -> bool {
+        self.open && stream.0 == self.stream
+    }
+
     /// Whether the newest stream is open and welcomed.
     pub fn is_welcomed(&self) -> bool {
         self.open && self.welcomed
@@ -87,7 +92,7 @@ impl Session {
     /// # Errors
     /// [`Dropped`] if it does not.
     pub fn admits(&self, stream: StreamId) -> Result<(), Dropped> {
-        if stream.0 != self.stream || !self.open {
+        if !self.is_newest(stream) {
             return Err(Dropped::OldStream);
         }
         if !self.welcomed {
