@@ -1,0 +1,306 @@
+//! Listeners, TLS and limits of connections.
+//!
+//! Each connection is a task of its own from the first byte on: no handshake and no slow client holds up the
+//! next accept. Connections are bounded in number; each has a deadline for its handshake and for its first
+//! request, bounds on headers, streams and buffers, and is pinged while it lives. A door closes gracefully:
+//! no new connections, then no new requests, then, at the deadline, no connections.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use http::Request;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::Service as _;
+
+use crate::peer::{Connection, Peer, WorkerCertificate};
+
+/// Bounds of a door.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// How many connections at once; more are closed at once.
+    pub connections: usize,
+    /// How long a TLS handshake may take.
+    pub handshake: Duration,
+    /// How long a connection may stay without a first request.
+    pub first_request: Duration,
+    /// How long the header of an HTTP/1 request may take.
+    pub header: Duration,
+    /// How many requests at once on one connection.
+    pub streams: u32,
+    /// How long a silent peer is believed to be there, twice: until a ping, and until its answer.
+    pub silence: Duration,
+    /// How long open requests may go on when the door closes.
+    pub drain: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 4_096,
+            handshake: Duration::from_secs(10),
+            first_request: Duration::from_secs(30),
+            header: Duration::from_secs(10),
+            streams: 256,
+            silence: Duration::from_secs(20),
+            drain: Duration::from_secs(5),
+        }
+    }
+}
+
+const MAX_HEADER_BYTES: u32 = 16 << 10;
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+const MAX_SEND_BUFFER_BYTES: usize = 256 << 10;
+/// How long to wait after an accept that failed for want of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A bound listener.
+#[derive(Debug)]
+pub enum Listener {
+    /// On the network.
+    Tcp(TcpListener),
+    /// On this machine.
+    Unix(UnixListener),
+}
+
+impl Listener {
+    /// Binds a socket of this machine, mode 0600. What an earlier process left there is removed: the caller holds
+    /// the lock of the folder.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn unix(path: &Path) -> io::Result<Self> {
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let listener = UnixListener::bind(path)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+        Ok(Self::Unix(listener))
+    }
+
+    /// Binds an address; port 0 takes a free one.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub async fn tcp(address: SocketAddr) -> io::Result<Self> {
+        TcpListener::bind(address).await.map(Self::Tcp)
+    }
+
+    /// The bound address; `None` for a socket of this machine.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn address(&self) -> io::Result<Option<SocketAddr>> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().map(Some),
+            Self::Unix(_) => Ok(None),
+        }
+    }
+}
+
+/// A listener with what is behind it.
+pub struct Door {
+    /// For logs.
+    pub name: &'static str,
+    /// Where it listens.
+    pub listener: Listener,
+    /// TLS; `None`: plain HTTP.
+    pub tls: Option<Arc<ServerConfig>>,
+    /// What it serves.
+    pub router: Router,
+    /// Its bounds.
+    pub limits: Limits,
+}
+
+impl Door {
+    /// Serves until `closing`, then drains: requests that are open may end until the drain's deadline. Returns
+    /// when no connection is left.
+    pub async fn serve(self, closing: CancellationToken) {
+        let Self {
+            name,
+            listener,
+            tls,
+            router,
+            limits,
+        } = self;
+        let permits = Arc::new(Semaphore::new(limits.connections));
+        let drain = limits.drain;
+        let kill = CancellationToken::new();
+        let tracker = TaskTracker::new();
+        let entrance = Entrance {
+            tls: tls.map(TlsAcceptor::from),
+            router,
+            limits,
+            closing: closing.clone(),
+            kill: kill.clone(),
+        };
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = closing.cancelled() => break,
+                accepted = accept(&listener) => accepted,
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
+                        tracing::warn!(door = name, "too many connections; one is closed");
+                        continue;
+                    };
+                    let entrance = entrance.clone();
+                    tracker.spawn(async move {
+                        entrance.enter(stream, peer).await;
+                        drop(permit);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(door = name, %error, "accept failed");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        drop(listener);
+        tracker.close();
+        if tokio::time::timeout(drain, tracker.wait()).await.is_err() {
+            kill.cancel();
+            tracker.wait().await;
+        }
+    }
+}
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+async fn accept(listener: &Listener) -> io::Result<(Box<dyn Stream>, Peer)> {
+    match listener {
+        Listener::Tcp(listener) => {
+            let (stream, remote) = listener.accept().await?;
+            stream.set_nodelay(true)?;
+            let local = stream.local_addr()?;
+            Ok((Box::new(stream), Peer::Tcp { remote, local }))
+        }
+        Listener::Unix(listener) => {
+            let (stream, _) = listener.accept().await?;
+            let uid = stream.peer_cred().ok().map(|cred| cred.uid());
+            Ok((Box::new(stream), Peer::Unix { uid }))
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Entrance {
+    tls: Option<TlsAcceptor>,
+    router: Router,
+    limits: Limits,
+    closing: CancellationToken,
+    kill: CancellationToken,
+}
+
+impl Entrance {
+    async fn enter(&self, stream: Box<dyn Stream>, peer: Peer) {
+        let Some(acceptor) = &self.tls else {
+            let connection = Connection { peer, worker: None };
+            return self.serve(stream, connection).await;
+        };
+        let shaken = tokio::select! {
+            biased;
+            () = self.closing.cancelled() => return,
+            shaken = tokio::time::timeout(self.limits.handshake, acceptor.accept(stream)) => shaken,
+        };
+        let stream = match shaken {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => {
+                tracing::debug!(?peer, %error, "handshake failed");
+                return;
+            }
+            Err(_) => {
+                tracing::debug!(?peer, "handshake took too long");
+                return;
+            }
+        };
+        let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+        let worker = match shown.map(|leaf| WorkerCertificate::read(leaf)).transpose() {
+            Ok(worker) => worker,
+            Err(error) => {
+                tracing::warn!(?peer, %error, "connection refused");
+                return;
+            }
+        };
+        self.serve(stream, Connection { peer, worker }).await;
+    }
+
+    async fn serve(&self, stream: impl Stream + 'static, connection: Connection) {
+        let asked = Arc::new(AtomicBool::new(false));
+        let service = {
+            let (asked, router) = (Arc::clone(&asked), self.router.clone());
+            hyper::service::service_fn(move |mut request: Request<Incoming>| {
+                asked.store(true, Ordering::Relaxed);
+                request.extensions_mut().insert(connection.clone());
+                router.clone().call(request)
+            })
+        };
+        let builder = self.builder();
+        let mut serving = pin!(builder.serve_connection(TokioIo::new(stream), service));
+        let mut first_request = pin!(tokio::time::sleep(self.limits.first_request));
+        let (mut waits, mut closes) = (true, false);
+        loop {
+            tokio::select! {
+                biased;
+                () = self.kill.cancelled() => return,
+                served = serving.as_mut() => {
+                    if let Err(error) = served {
+                        tracing::debug!(%error, "connection ended");
+                    }
+                    return;
+                }
+                () = self.closing.cancelled(), if !closes => {
+                    closes = true;
+                    serving.as_mut().graceful_shutdown();
+                }
+                () = first_request.as_mut(), if waits => {
+                    waits = false;
+                    if !asked.load(Ordering::Relaxed) {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    fn builder(&self) -> Builder<TokioExecutor> {
+        let mut builder = Builder::new(TokioExecutor::new());
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.limits.header)
+            .max_buf_size(64 << 10);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(self.limits.streams)
+            .max_header_list_size(MAX_HEADER_BYTES)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .max_send_buf_size(MAX_SEND_BUFFER_BYTES)
+            .keep_alive_interval(self.limits.silence)
+            .keep_alive_timeout(self.limits.silence);
+        builder
+    }
+}
