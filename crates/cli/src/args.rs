@@ -20,14 +20,17 @@ pub(crate) struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  hodei run --local -- make test              run here, on a server that lives as long as the command
-  hodei dev                                   start a whole platform on this machine
-  hodei run -- echo hello                     queue it there, follow the output, end with its exit code
+  hodei run --local -- make test              run here and now, without a server
+  hodei dev                                   start a whole platform here
+  hodei run -- echo hello                     queue there, follow, end as it does
   hodei job submit --retries 3 -- ./train.sh  queue it and print its id
   hodei job logs -f ID                        follow its output
   hodei job why ID                            ask what it waits for
 
-Environment: HODEI_SERVER, HODEI_TOKEN, HODEI_CA_FILE, HODEI_NAMESPACE, HODEI_DATA_DIR, HODEI_CONFIG, HODEI_LOG.";
+Environment:
+  HODEI_SERVER, HODEI_TOKEN, HODEI_CA_FILE    the server, the token, whom to trust
+  HODEI_NAMESPACE                             where jobs are queued
+  HODEI_DATA_DIR, HODEI_CONFIG, HODEI_LOG     folder, file and logging of a server";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -37,7 +40,7 @@ pub(crate) enum Command {
     Dev(ServeArgs),
     /// Start a server
     Server(ServerArgs),
-    /// Run jobs for a server; providers start this, people do not
+    /// List and show workers; with --folder, be one (providers start that, people do not)
     Worker(WorkerCommand),
     /// Submit, list, follow and cancel jobs
     #[command(subcommand)]
@@ -70,12 +73,19 @@ Examples:
   hodei run --cpus 4 --memory 8GiB --timeout 1h --retries 2 -- ./simulate
   id=$(hodei run --detach -- ./simulate)
 
-Exit status: the command's own; 128+N if signal N ended it; 124 at a time-out; 125 if Hodei failed or the worker was
-lost; 126 if the program can not be executed, 127 if there is none; 130 if it was cancelled; 143 after SIGTERM.
-The first Ctrl-C cancels the job and waits, the second leaves.";
+Exit status:
+  the command's own    it ran
+  128+N                signal N ended it
+  124                  it timed out
+  125                  Hodei failed, the worker was lost, or the command line is wrong
+  126, 127             the program can not be executed, or does not exist
+  130                  it was cancelled
+  143                  SIGTERM came, and cancelled it
+
+The first Ctrl-C cancels the job and waits for its end, the second leaves.";
 
 #[derive(Debug, Args)]
-#[command(after_help = RUN_EXAMPLES)]
+#[command(after_help = RUN_EXAMPLES, override_usage = "hodei run [OPTIONS] [--] CMD [ARG]...")]
 pub(crate) struct RunArgs {
     /// Run on a server of its own that ends with the command, in this folder and with this PATH
     #[arg(long, conflicts_with_all = ["server", "detach"])]
@@ -157,8 +167,7 @@ pub(crate) struct JobArgs {
     #[arg(
         value_name = "CMD",
         trailing_var_arg = true,
-        required_unless_present = "image",
-        help_heading = None
+        required_unless_present = "image"
     )]
     pub(crate) command: Vec<String>,
 }
@@ -166,13 +175,9 @@ pub(crate) struct JobArgs {
 /// Ends that retries repeat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum RetryOn {
-    /// A failing exit code or a signal
     Exit,
-    /// The worker was lost
     Lost,
-    /// Out of memory
     Oom,
-    /// The provider failed
     Provider,
 }
 
@@ -190,11 +195,8 @@ impl RetryOn {
 /// Levels of isolation, weakest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Isolation {
-    /// A process of its own
     Process,
-    /// A container
     Container,
-    /// A virtual machine
     Microvm,
 }
 
@@ -232,10 +234,13 @@ pub(crate) enum JobCommand {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(
+    override_usage = "hodei job submit [OPTIONS] [--] CMD [ARG]...",
+    after_help = "\
 Examples:
   id=$(hodei job submit --name nightly --label team=a -- ./nightly.sh)
-  hodei job submit --timeout 10m --retries 3 --retry-on lost,oom -- ./simulate")]
+  hodei job submit --timeout 10m --retries 3 --retry-on lost,oom -- ./simulate"
+)]
 pub(crate) struct SubmitArgs {
     /// How to print the job; default: its id alone
     #[arg(short, long, value_name = "FORMAT")]

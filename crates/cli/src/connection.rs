@@ -253,7 +253,7 @@ where
     let channel = endpoint.connect_with_connector(connector).await;
     channel.map_err(|error| {
         anyhow!(
-            "can not reach the server at {address}: {}",
+            "can not reach the server at {address}: {}\nLook whether it runs, and at --server and HODEI_SERVER",
             errors::deepest(&error)
         )
     })

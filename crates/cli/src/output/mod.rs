@@ -19,15 +19,12 @@ use crate::errors::ReaderGone;
 /// How data is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    /// Columns for people
     Table,
-    /// More columns
+    // More columns.
     Wide,
-    /// JSON
     Json,
-    /// YAML with the same fields
     Yaml,
-    /// The ids alone, one a line
+    // The ids alone, one a line.
     Name,
 }
 
