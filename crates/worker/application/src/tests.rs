@@ -179,7 +179,7 @@ async fn a_drained_worker_leaves_when_its_last_result_is_answered() {
     assert!(matches!(server.frame().await, WorkerFrame::NeverStarted { key: k, .. } if k == key(2)));
     process.end(ProcessEnd::Exited(0));
     let result = server.result().await;
-    tokio::time::sleep(secs(30)).await;
+    tokio::time::sleep(secs(20)).await;
     server.send(applied(&result));
     assert_eq!(server.frame().await, WorkerFrame::Leaving);
     assert_eq!(world.exit().await, Exit::Drained);

@@ -203,7 +203,9 @@ impl ServerEnd {
     pub(crate) async fn answer_beat(&mut self) {
         while let Some(frame) = self.frames.recv().await {
             if let WorkerFrame::Beat(n) = frame {
-                return self.send(ServerFrame::BeatAnswer(n));
+                // The worker may have closed the connection meanwhile.
+                let _cut = self.to_worker.send(ServerFrame::BeatAnswer(n));
+                return;
             }
         }
     }

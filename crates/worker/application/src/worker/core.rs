@@ -59,6 +59,7 @@ pub(super) struct Core {
     pub(super) server_ahead_ms: i64,
     pub(super) refusals: u32,
     pub(super) last_refusal: String,
+    /// When a server was last heard, or the last job ended if that is later.
     pub(super) last_contact: Duration,
     /// Set when the worker was told to end from outside.
     pub(super) stopping: bool,
@@ -182,6 +183,7 @@ impl Core {
             }
             Event::Drained { key, output_end } => {
                 self.active.remove(&key);
+                self.last_contact = self.now();
                 let effects = self.ledger.drained(key, output_end);
                 self.perform_checked(effects);
             }
