@@ -63,7 +63,11 @@ pub(crate) fn explanation(job: &v1::Job) -> Option<String> {
     }
     let state = view::job_state(job.state()).replace('_', " ");
     let mut said = format!("job {} {state}", job.id);
-    for part in [&job.reason, &job.message] {
+    let reason = match job.signal {
+        Some(signal) if job.reason == "signal" => format!("signal {signal}"),
+        _ => job.reason.clone(),
+    };
+    for part in [&reason, &job.message] {
         if !part.is_empty() && *part != said && *part != state {
             said.push_str(": ");
             said.push_str(&text::one_line(part));
@@ -159,6 +163,8 @@ mod tests {
     fn the_reason_is_named_where_the_status_does_not_say_it() {
         assert_eq!(explanation(&job(Succeeded, "", Some(0), None)), None);
         assert_eq!(explanation(&job(Failed, "exit_code", Some(7), None)), None);
+        let killed = explanation(&job(Failed, "signal", None, Some(9))).expect("a line");
+        assert_eq!(killed, "job ID failed: signal 9");
         let mut missing = job(Failed, "start_failed", Some(127), None);
         let said = explanation(&missing).expect("a line");
         assert_eq!(said, "job ID failed: start_failed (`no-such-program`)");

@@ -38,9 +38,11 @@ pub(crate) fn settings(_mode: Mode, _args: Option<&ServeArgs>) -> Result<Setting
     anyhow::bail!("this build has no server in it")
 }
 
-/// The settings as text.
-pub(crate) fn print(_settings: &Settings) -> String {
-    String::new()
+impl Settings {
+    /// The settings as text, secrets hidden.
+    pub(crate) fn print(&self) -> String {
+        String::new()
+    }
 }
 
 /// Serves.

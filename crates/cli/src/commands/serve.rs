@@ -26,7 +26,7 @@ pub(crate) async fn dev(args: ServeArgs, environment: &Environment) -> Result<u8
 /// As [`dev`].
 pub(crate) async fn server(args: ServerArgs, environment: &Environment) -> Result<u8> {
     if args.print_config {
-        let mut text = platform::print(&platform::settings(Mode::Server, Some(&args.serve))?);
+        let mut text = platform::settings(Mode::Server, Some(&args.serve))?.print();
         if !text.ends_with('\n') {
             text.push('\n');
         }
