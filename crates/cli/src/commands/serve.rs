@@ -79,8 +79,9 @@ fn say_ready(mode: Mode, ready: &Ready, prefix: &str) {
             stderr,
             "Try it in another terminal: {prefix}hodei run -- echo hello\n(Ctrl-C ends the platform; its data is in {})",
             ready
-                .admin_token_file
-                .parent()
+                .socket
+                .ancestors()
+                .nth(2)
                 .unwrap_or(Path::new("."))
                 .display()
         ));
