@@ -1,0 +1,83 @@
+//! The operations that the core applies and their outcomes: one for each writing call of a port.
+
+use hodei_server_application::ports::StoreError;
+use hodei_server_application::ports::jobs::{ChangeOutcome, JobChange, NewJob, QueueOutcome};
+use hodei_server_application::ports::output::{AppendOutcome, OutputAppend};
+use hodei_server_application::ports::tokens::TokenRecord;
+use hodei_server_application::ports::workers::{
+    BeatRecord, Certificate, NewWorker, Redeem, RedeemOutcome, RenewOutcome, SessionOutcome, SessionStart,
+    WorkerChange,
+};
+use hodei_server_domain::event::Event;
+use hodei_server_domain::worker::identity::RenewalRequest;
+use hodei_shared::ids::WorkerId;
+
+/// One writing call.
+#[derive(Debug, Clone)]
+pub(super) enum Op {
+    Queue(Vec<NewJob>),
+    Apply(Vec<JobChange>),
+    Append(Vec<OutputAppend>),
+    Events(Vec<Event>),
+    Plan(Vec<NewWorker>),
+    ChangeWorkers(Vec<WorkerChange>),
+    Redeem(Redeem),
+    Renew(WorkerId, RenewalRequest, Certificate),
+    BeginSession(SessionStart),
+    Beat(Vec<BeatRecord>),
+    CreateToken(TokenRecord),
+    PutSealed(String, Vec<u8>),
+}
+
+/// What became of the [`Op`] of the same name.
+#[derive(Debug, Clone)]
+pub(super) enum Outcome {
+    Queue(Vec<QueueOutcome>),
+    Apply(Vec<ChangeOutcome>),
+    Append(Vec<AppendOutcome>),
+    Events(()),
+    Plan(()),
+    ChangeWorkers(Vec<bool>),
+    Redeem(RedeemOutcome),
+    Renew(RenewOutcome),
+    BeginSession(SessionOutcome),
+    Beat(Vec<bool>),
+    CreateToken(bool),
+    PutSealed(Vec<u8>),
+}
+
+impl Outcome {
+    /// Whether those who wait for changes should look again. Beats alone wake nobody.
+    pub(super) fn changed(&self) -> bool {
+        match self {
+            Self::Queue(outcomes) => outcomes.iter().any(|o| matches!(o, QueueOutcome::Queued(_))),
+            Self::Apply(outcomes) => {
+                let changes =
+                    |o: &ChangeOutcome| matches!(o, ChangeOutcome::Applied(_) | ChangeOutcome::Conflict);
+                outcomes.iter().any(changes)
+            }
+            Self::Append(outcomes) => outcomes.iter().any(|o| matches!(o, AppendOutcome::Stored(_))),
+            Self::ChangeWorkers(changed) => changed.contains(&true),
+            Self::Events(()) | Self::Plan(()) | Self::Redeem(_) | Self::Renew(_) | Self::BeginSession(_) => {
+                true
+            }
+            Self::Beat(_) | Self::CreateToken(_) | Self::PutSealed(_) => false,
+        }
+    }
+
+    /// The error for an outcome of another operation than was asked.
+    pub(super) fn unexpected(&self) -> StoreError {
+        StoreError::Internal("an operation got the answer of another one".to_owned())
+    }
+}
+
+/// Performs an operation and takes its value out of the outcome of the same name.
+macro_rules! perform {
+    ($store:expr, $op:expr, $outcome:ident) => {
+        match $store.write($op).await? {
+            $crate::sqlite::op::Outcome::$outcome(value) => Ok(value),
+            other => Err(other.unexpected()),
+        }
+    };
+}
+pub(super) use perform;
