@@ -8,61 +8,47 @@ use tokio_util::sync::CancellationToken;
 
 use crate::args::ServeArgs;
 
-/// Which server to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Mode {
-    /// `hodei dev`.
-    Dev,
-    /// `hodei server`.
-    Server,
-    /// `hodei run --local`.
-    Local,
+pub(crate) use hodei_server_bin::Ready;
+pub(crate) use hodei_server_bin::settings::{Mode, Settings};
+
+/// The settings that result from flags, environment and file.
+///
+/// # Errors
+/// If one of them is wrong.
+pub(crate) fn settings(mode: Mode, args: Option<&ServeArgs>) -> Result<Settings> {
+    let flags = args.map(|args| hodei_server_bin::settings::Flags {
+        config: args.config.clone(),
+        data_dir: args.data_dir.clone(),
+        listen: args.listen.clone(),
+        worker_listen: args.worker_listen.clone(),
+    });
+    Settings::load(mode, &flags.unwrap_or_default())
 }
 
-/// What a server says once it serves.
-#[derive(Debug)]
-pub(crate) struct Ready {
-    /// URL for clients.
-    pub(crate) address: String,
-    /// Socket for clients.
-    pub(crate) socket: PathBuf,
-    /// File with the first token.
-    pub(crate) admin_token_file: PathBuf,
-}
-
-/// Settings of a server.
-pub(crate) struct Settings;
-
-/// Reads the settings.
-pub(crate) fn settings(_mode: Mode, _args: Option<&ServeArgs>) -> Result<Settings> {
-    anyhow::bail!("this build has no server in it")
-}
-
-impl Settings {
-    /// The settings as text, secrets hidden.
-    pub(crate) fn print(&self) -> String {
-        String::new()
-    }
-}
-
-/// Serves.
+/// Serves until `cancel` is; `ready` is called once clients can connect.
+///
+/// # Errors
+/// If the server can not start, or does not end well.
 pub(crate) async fn serve(
-    _settings: Settings,
-    _ready: impl FnOnce(Ready) + Send + 'static,
-    _cancel: CancellationToken,
+    settings: Settings,
+    ready: impl FnOnce(Ready) + Send + 'static,
+    cancel: CancellationToken,
 ) -> Result<()> {
-    anyhow::bail!("this build has no server in it")
+    hodei_server_bin::run(settings, ready, cancel).await
 }
 
-/// Logging.
-pub(crate) fn init_logging() {}
+/// Logs what the server does to stderr.
+pub(crate) fn init_logging() {
+    hodei_server_bin::init_logging();
+}
 
-/// Data folder.
+/// The data folder that was asked for, or the default one.
 pub(crate) fn data_dir(asked: Option<PathBuf>) -> PathBuf {
-    asked.unwrap_or_default()
+    hodei_server_bin::data_dir(asked)
 }
 
-/// Worker.
-pub(crate) fn worker(_folder: &Path) -> ExitCode {
+/// Is a worker until it has nothing to do any more. No thread may exist yet.
+pub(crate) fn worker(folder: &Path) -> ExitCode {
+    let _ = folder;
     ExitCode::FAILURE
 }

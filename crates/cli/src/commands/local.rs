@@ -23,7 +23,7 @@ use crate::platform::{self, Mode, Ready};
 use crate::signals::Interrupts;
 
 /// How long the server may take to end.
-const SHUTDOWN: Duration = Duration::from_secs(20);
+const SHUTDOWN: Duration = Duration::from_secs(30);
 
 /// Runs the job on a server of its own; the exit status is the job's.
 ///
