@@ -1,1 +1,114 @@
+//! The worker as a program: sandbox first, then the bootstrap document, then one run time.
+//!
+//! Invariants: nothing secret is read before the process is unreadable for jobs; no thread exists before all
+//! namespaces and privileges are settled; the main thread only reaps orphans and never spawns.
+#![forbid(unsafe_code)]
 
+use std::io::{self, PipeWriter};
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread;
+
+use anyhow::Context;
+use hodei_worker_application::ports::Ports;
+use hodei_worker_application::worker::{Exit, Worker};
+use hodei_worker_infrastructure::bootstrap::{self, Bootstrap};
+use hodei_worker_infrastructure::cgroup::Cgroups;
+use hodei_worker_infrastructure::executor::spawn::namespaces::{self, Entered, Sandbox};
+use hodei_worker_infrastructure::executor::{ExecutorConfig, ProcessExecutor};
+use hodei_worker_infrastructure::folder::Folder;
+use hodei_worker_infrastructure::link::GrpcConnector;
+use hodei_worker_infrastructure::spool::FileSpools;
+use hodei_worker_infrastructure::system::{SystemClock, SystemRng, Tasks};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::filter::LevelFilter;
+
+/// Runs a worker in `folder` to its end. Must be called before any thread exists; reads the bootstrap document from
+/// standard input and logs to standard error.
+///
+/// Exit codes: 0 left, drained or stopped; 3 refused by its servers; 1 could not work at all.
+pub fn run(folder: &Path) -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_ansi(false)
+        .with_max_level(LevelFilter::INFO)
+        .init();
+    match enter_and_work(folder) {
+        Ok(code) => code,
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), "the worker can not work");
+            ExitCode::from(1)
+        }
+    }
+}
+
+fn enter_and_work(path: &Path) -> anyhow::Result<ExitCode> {
+    let folder = Folder::lock(path).with_context(|| format!("folder {}", path.display()))?;
+    let sandbox = match namespaces::enter().context("namespaces")? {
+        Entered::Stub(code) => return Ok(ExitCode::from(code)),
+        Entered::Worker(sandbox) => sandbox,
+    };
+    namespaces::harden().context("PR_SET_DUMPABLE")?;
+    let document = bootstrap::take().context("standard input")?;
+    let exit = work(&folder, &sandbox, &document);
+    folder.clear();
+    Ok(match exit? {
+        Exit::Refused(_) => ExitCode::from(3),
+        Exit::Left | Exit::Drained | Exit::Stopped => ExitCode::SUCCESS,
+    })
+}
+
+fn work(folder: &Folder, sandbox: &Sandbox, document: &Bootstrap) -> anyhow::Result<Exit> {
+    let cgroups = Cgroups::create(&document.worker_id);
+    if let Some(cgroups) = &cgroups {
+        sandbox.remove_afterwards(cgroups.path());
+    }
+    let no_capabilities = namespaces::drop_privileges();
+    let config = ExecutorConfig {
+        attempts: folder.attempts(),
+        worker_id: document.worker_id.clone(),
+        slots: document.slots.max(1),
+        cgroups,
+        namespace: sandbox.namespace(),
+        no_capabilities,
+    };
+    let socket = document.socket.as_deref();
+    let connector = GrpcConnector::new(&document.root_certificates, &document.server_name, socket)
+        .context("the bootstrap document's trust")?;
+    let executor = Arc::new(ProcessExecutor::new(config).context("spawning threads")?);
+    let ports = Ports {
+        connector: Arc::new(connector),
+        executor,
+        spools: Arc::new(FileSpools::new(folder.path().to_owned())),
+        clock: Arc::new(SystemClock),
+        spawner: Arc::new(Tasks::default()),
+        rng: Arc::new(SystemRng),
+    };
+    let worker = Worker::new(bootstrap::config(document), ports);
+    let cancel = CancellationToken::new();
+    let (done, running) = io::pipe().context("pipe")?;
+    let stop = cancel.clone();
+    let thread = thread::Builder::new()
+        .name("worker".to_owned())
+        .spawn(move || run_time(worker, cancel, running))
+        .context("thread")?;
+    namespaces::supervise(sandbox, done.as_fd(), || stop.cancel()).context("waiting for signals")?;
+    thread
+        .join()
+        .map_err(|_| anyhow::anyhow!("the worker panicked"))?
+}
+
+/// Runs the worker on threads of its own; `running` is closed when it has ended, which wakes the main thread.
+fn run_time(worker: Worker, cancel: CancellationToken, running: PipeWriter) -> anyhow::Result<Exit> {
+    let run_time = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("run time")?;
+    let exit = run_time.block_on(worker.run(cancel));
+    run_time.shutdown_background();
+    drop(running);
+    Ok(exit)
+}

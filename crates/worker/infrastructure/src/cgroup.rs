@@ -1,0 +1,196 @@
+//! A cgroup (version 2) per slot, by which everything that a job started is found and killed.
+//!
+//! Invariants: no controller is enabled and no limit set; a slot's cgroup is empty before its next job; one that was
+//! killed is replaced by a fresh one, because a killed cgroup kills what is cloned into it later; all descriptors are
+//! opened relative to the worker's own folder of cgroups. Where cgroups are absent or refused there are none.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, Mode, OFlags, mkdirat, openat, unlinkat};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// The worker's folder of cgroups.
+#[derive(Debug)]
+pub struct Cgroups {
+    path: PathBuf,
+    folder: OwnedFd,
+}
+
+impl Cgroups {
+    /// Makes `hodei-<worker>` below the worker's own cgroup; none if that is impossible here.
+    pub fn create(worker: &str) -> Option<Self> {
+        let path = own_cgroup()?.join(format!("hodei-{worker}"));
+        let made = fs::create_dir(&path);
+        if made.is_err() && !path.is_dir() {
+            return None;
+        }
+        let folder = rustix::fs::open(&path, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+        Some(Self { path, folder })
+    }
+
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The cgroup of one slot; none if it can not be made.
+    pub(crate) fn slot(&self, n: usize) -> Option<SlotCgroup> {
+        let name = format!("slot{n}");
+        let folder = self.folder.try_clone().ok()?;
+        remove_at(folder.as_fd(), &name);
+        let open = Open::make(&folder, &name).ok()?;
+        Some(SlotCgroup { folder, name, open })
+    }
+}
+
+impl Drop for Cgroups {
+    fn drop(&mut self) {
+        remove(&self.path);
+    }
+}
+
+/// Removes a folder of cgroups and the empty ones in it; best effort.
+pub fn remove(path: &Path) {
+    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove(&entry.path());
+        }
+    }
+    // A cgroup that is not empty stays, and whoever destroys the worker sees it.
+    let _busy = fs::remove_dir(path);
+}
+
+/// The cgroup of one slot.
+#[derive(Debug)]
+pub(crate) struct SlotCgroup {
+    folder: OwnedFd,
+    name: String,
+    open: Open,
+}
+
+#[derive(Debug)]
+struct Open {
+    cgroup: OwnedFd,
+    events: OwnedFd,
+    kill: OwnedFd,
+}
+
+impl Open {
+    fn make(folder: &OwnedFd, name: &str) -> io::Result<Self> {
+        mkdirat(folder, name, Mode::from_raw_mode(0o755))?;
+        let opened = (|| {
+            let cgroup = openat(folder, name, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+            let events = openat(
+                &cgroup,
+                "cgroup.events",
+                OFlags::RDONLY | OFlags::CLOEXEC,
+                Mode::empty(),
+            )?;
+            let kill = openat(
+                &cgroup,
+                "cgroup.kill",
+                OFlags::WRONLY | OFlags::CLOEXEC,
+                Mode::empty(),
+            )?;
+            Ok(Self { cgroup, events, kill })
+        })();
+        if opened.is_err() {
+            remove_at(folder.as_fd(), name);
+        }
+        opened
+    }
+}
+
+impl SlotCgroup {
+    /// The descriptor to start a process in.
+    pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.open.cgroup.as_fd()
+    }
+
+    /// Whether a process is in it; true if that can not be told.
+    pub(crate) fn is_populated(&self) -> bool {
+        let mut text = [0; 256];
+        match rustix::io::pread(&self.open.events, &mut text, 0) {
+            Ok(len) => !String::from_utf8_lossy(&text[..len]).contains("populated 0"),
+            Err(_) => true,
+        }
+    }
+
+    /// Kills all that is in it. It must be renewed before it is used again.
+    pub(crate) fn kill(&self) -> bool {
+        rustix::io::write(&self.open.kill, b"1").is_ok()
+    }
+
+    /// Sends `signal` to all that is in it.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let procs = openat(
+            &self.open.cgroup,
+            "cgroup.procs",
+            OFlags::RDONLY | OFlags::CLOEXEC,
+            Mode::empty(),
+        );
+        let Ok(text) = procs
+            .map(fs::File::from)
+            .and_then(|file| Ok(io::read_to_string(file).unwrap_or_default()))
+        else {
+            return;
+        };
+        for pid in text.lines().filter_map(|line| Pid::from_raw(line.parse().ok()?)) {
+            // It may have ended meanwhile.
+            let _gone = kill_process(pid, signal);
+        }
+    }
+
+    /// Replaces it by a fresh one.
+    ///
+    /// # Errors
+    /// [`io::Error`] if it is not empty or can not be made.
+    pub(crate) fn renew(&mut self) -> io::Result<()> {
+        remove_at(self.folder.as_fd(), &self.name);
+        self.open = Open::make(&self.folder, &self.name)?;
+        Ok(())
+    }
+}
+
+impl Drop for SlotCgroup {
+    fn drop(&mut self) {
+        remove_at(self.folder.as_fd(), &self.name);
+    }
+}
+
+/// Removes the cgroup `name` and those that a job made below it; best effort.
+fn remove_at(folder: BorrowedFd<'_>, name: &str) {
+    if unlinkat(folder, name, AtFlags::REMOVEDIR).is_ok() {
+        return;
+    }
+    let Ok(inner) = openat(folder, name, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) else {
+        return;
+    };
+    for entry in rustix::fs::Dir::read_from(&inner).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if entry.file_type() == rustix::fs::FileType::Directory && name != "." && name != ".." {
+            remove_at(inner.as_fd(), &name);
+        }
+    }
+    let _busy = unlinkat(folder, name, AtFlags::REMOVEDIR);
+}
+
+/// This process's own cgroup in the file system.
+fn own_cgroup() -> Option<PathBuf> {
+    let own = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let own = own
+        .lines()
+        .find_map(|line| line.strip_prefix("0::"))?
+        .trim_start_matches('/')
+        .to_owned();
+    let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
+    let root = mounts.lines().find_map(|line| {
+        let mut fields = line.split(' ');
+        let (point, kind) = (fields.nth(1)?, fields.next()?);
+        (kind == "cgroup2").then(|| PathBuf::from(point))
+    })?;
+    Some(root.join(own))
+}
