@@ -127,7 +127,21 @@ pub(crate) async fn guard_client(
 /// The worker door's guard.
 pub(crate) struct WorkerGuard {
     platform: Arc<Platform>,
+    /// Those that register.
     strangers: Semaphore,
+    /// Those that renew. They have shown a certificate of ours, so strangers can not crowd them out.
+    renewing: Semaphore,
+}
+
+/// What a request that the worker door lets pass may take.
+#[derive(Clone, Copy)]
+enum Allowance {
+    /// A worker with a valid certificate.
+    Full,
+    /// Somebody without a certificate.
+    Stranger,
+    /// A worker whose certificate may have ended.
+    Renewing,
 }
 
 impl WorkerGuard {
@@ -135,18 +149,19 @@ impl WorkerGuard {
         Self {
             platform,
             strangers: Semaphore::new(STRANGERS),
+            renewing: Semaphore::new(STRANGERS),
         }
     }
 
-    /// Lets a request pass; true if it comes from somebody who has shown no valid certificate.
-    async fn admit(&self, request: &mut Request) -> Result<bool, Status> {
+    /// Lets a request pass.
+    async fn admit(&self, request: &mut Request) -> Result<Allowance, Status> {
         request.extensions_mut().remove::<WorkerCertificate>();
         let shown = connection(request)?.worker;
         match table::access(WORKER_DOOR, request.uri().path()) {
-            Some(Access::OneTimePassword) => Ok(true),
+            Some(Access::OneTimePassword) => Ok(Allowance::Stranger),
             Some(Access::EndedWorkerCertificate) => {
                 request.extensions_mut().insert(shown.ok_or_else(no_certificate)?);
-                Ok(true)
+                Ok(Allowance::Renewing)
             }
             Some(Access::WorkerCertificate) => {
                 let shown = shown.ok_or_else(no_certificate)?;
@@ -158,7 +173,7 @@ impl WorkerGuard {
                     .await
                     .map_err(status)?;
                 request.extensions_mut().insert(shown);
-                Ok(false)
+                Ok(Allowance::Full)
             }
             _ if shown.is_none() => Err(no_certificate()),
             _ => Err(unknown_method()),
@@ -173,13 +188,14 @@ pub(crate) async fn guard_worker(
     next: Next,
 ) -> Response {
     let grpc = is_grpc(request.headers());
-    match guard.admit(&mut request).await {
-        Ok(false) => return next.run(request).await,
-        Ok(true) => {}
+    let few = match guard.admit(&mut request).await {
+        Ok(Allowance::Full) => return next.run(request).await,
+        Ok(Allowance::Stranger) => &guard.strangers,
+        Ok(Allowance::Renewing) => &guard.renewing,
         Err(status) => return answer(status, grpc),
-    }
-    let Ok(_permit) = guard.strangers.try_acquire() else {
-        let message = "too many workers register at once; try again";
+    };
+    let Ok(_permit) = few.try_acquire() else {
+        let message = "too many workers ask for certificates at once; try again";
         return answer(plain(Code::Unavailable, "try_again", message), grpc);
     };
     let request = request.map(|body| Body::new(Limited::new(body, MAX_REGISTER_BYTES + FRAME_BYTES)));

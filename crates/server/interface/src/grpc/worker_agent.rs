@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt as _;
 use hodei_jobs::v1;
@@ -14,6 +15,7 @@ use hodei_jobs::v1::worker_agent_service_server::WorkerAgentService;
 use hodei_server_application::output::{self, Ingested};
 use hodei_server_application::platform::Platform;
 use hodei_server_application::ports::link::{FromWorker, WorkerIdentity, WorkerLink};
+use hodei_server_application::refused::Refused;
 use hodei_server_application::session;
 use hodei_server_application::workers::{self, Shown};
 use hodei_shared::ids::AttemptKey;
@@ -24,12 +26,14 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::convert::frames;
-use super::errors::{invalid, plain, register_status, renew_status};
+use super::errors::{invalid, plain, register_status, renew_status, status};
 use super::streams::{Answers, Life, ending, wall_time};
 use crate::auth::worker;
 
 /// Frames of a session that wait on each side.
 const SESSION_FRAMES: usize = 64;
+/// How often a stream without a session looks whether its worker was revoked.
+const REVOCATION_LOOK: Duration = Duration::from_millis(500);
 /// Batches of output that wait to be stored, and answers that wait to be read.
 const WAITING_BATCHES: usize = 16;
 /// How much output is stored at once.
@@ -42,22 +46,39 @@ pub(crate) struct WorkerAgent {
 }
 
 impl WorkerAgent {
-    /// The life of a stream that came with a certificate.
+    /// The life of a stream that came with a certificate: it ends with that, and soon after a revocation. The
+    /// worker's session sees a revocation by itself; while there is none, the store is asked.
     fn life(&self, identity: WorkerIdentity) -> Life {
         let life = Life::new(&self.closing);
         let (platform, ends) = (Arc::clone(&self.platform), life.clone());
         let end = async move {
-            tokio::select! {
+            let why = tokio::select! {
                 biased;
-                () = ends.over() => {}
+                () = ends.over() => return,
                 () = wall_time(&platform, identity.not_after_ms) => {
-                    let message = "the certificate has ended; renew it";
-                    ends.end(plain(Code::Unauthenticated, "certificate_ended", message));
+                    plain(Code::Unauthenticated, "certificate_ended", "the certificate has ended; renew it")
                 }
-            }
+                refused = revoked(&platform, &identity) => status(refused),
+            };
+            ends.end(why);
         };
         self.platform.spawner.spawn("certificate end", Box::pin(end));
         life
+    }
+}
+
+/// Ends when the worker may have no stream any more.
+async fn revoked(platform: &Platform, identity: &WorkerIdentity) -> Refused {
+    loop {
+        platform.clock.sleep(REVOCATION_LOOK).await;
+        if platform.is_connected(identity.worker) {
+            continue;
+        }
+        match workers::check(platform, identity).await {
+            Err(refused) if !refused.retryable() => return refused,
+            // A store that does not answer says nothing about the worker.
+            _ => {}
+        }
     }
 }
 

@@ -1,0 +1,7 @@
+//! The server on its real parts: both doors over real connections, the real store, the real authority.
+#![forbid(unsafe_code)]
+
+mod client_door;
+mod modes;
+mod worker_door;
+mod world;
