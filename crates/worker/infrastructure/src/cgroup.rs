@@ -134,7 +134,7 @@ impl SlotCgroup {
         );
         let Ok(text) = procs
             .map(fs::File::from)
-            .and_then(|file| Ok(io::read_to_string(file).unwrap_or_default()))
+            .map(|file| io::read_to_string(file).unwrap_or_default())
         else {
             return;
         };

@@ -275,7 +275,7 @@ unsafe fn clone3(args: &CloneArgs, entry: extern "C" fn(*mut Plan) -> !, plan: *
     result
 }
 
-/// A raw system call: no errno, no cancellation point, no libc.
+/// A raw system call whose fifth argument is zero: no errno, no cancellation point, no libc.
 ///
 /// # Safety
 /// As for the system call `number` with these arguments.
@@ -288,7 +288,7 @@ unsafe fn syscall(number: i64, a: usize, b: usize, c: usize, d: usize) -> isize 
         asm!(
             "syscall",
             inlateout("rax") number as isize => result,
-            in("rdi") a, in("rsi") b, in("rdx") c, in("r10") d,
+            in("rdi") a, in("rsi") b, in("rdx") c, in("r10") d, in("r8") 0usize,
             lateout("rcx") _, lateout("r11") _,
             options(nostack),
         );
@@ -296,7 +296,7 @@ unsafe fn syscall(number: i64, a: usize, b: usize, c: usize, d: usize) -> isize 
     result
 }
 
-/// A raw system call: no errno, no cancellation point, no libc.
+/// A raw system call whose fifth argument is zero: no errno, no cancellation point, no libc.
 ///
 /// # Safety
 /// As for the system call `number` with these arguments.
@@ -309,7 +309,7 @@ unsafe fn syscall(number: i64, a: usize, b: usize, c: usize, d: usize) -> isize 
         asm!(
             "svc 0",
             inlateout("x0") a => result,
-            in("x1") b, in("x2") c, in("x3") d, in("x8") number,
+            in("x1") b, in("x2") c, in("x3") d, in("x4") 0usize, in("x8") number,
             options(nostack),
         );
     }
