@@ -66,8 +66,7 @@ fn violation(violation: &tonic_types::FieldViolation) -> String {
 const fn next_step(code: Code) -> Option<&'static str> {
     match code {
         Code::Unauthenticated => Some(
-            "The server does not know this token. Set HODEI_TOKEN, or HODEI_DATA_DIR to the folder of the server \
-             that runs here",
+            "Set HODEI_TOKEN to a token of this server, or HODEI_DATA_DIR to the folder of the server that runs here",
         ),
         Code::PermissionDenied => Some("Another token may do this; set HODEI_TOKEN"),
         Code::Unavailable => Some("Look whether the server runs, and try again"),

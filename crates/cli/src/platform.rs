@@ -49,6 +49,5 @@ pub(crate) fn data_dir(asked: Option<PathBuf>) -> PathBuf {
 
 /// Is a worker until it has nothing to do any more. No thread may exist yet.
 pub(crate) fn worker(folder: &Path) -> ExitCode {
-    let _ = folder;
-    ExitCode::FAILURE
+    hodei_worker_bin::run(folder)
 }
