@@ -14,4 +14,6 @@ pub mod refused;
 pub mod scheduler;
 pub mod session;
 mod sessions;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod workers;
