@@ -228,14 +228,13 @@ impl Change<'_> {
         transition: Transition,
     ) -> Result<ChangeOutcome> {
         let Transition { job, attempt_end } = transition;
-        match &change.event {
-            JobEvent::Claim { worker } => {
-                if !self.claim(change.job, &loaded.namespace, &job, *worker)? {
-                    return Ok(ChangeOutcome::NotClaimable);
-                }
-            }
-            JobEvent::Started { lease } => self.mark_started(change.job, *lease)?,
-            _ => {}
+        if let JobEvent::Claim { worker } = &change.event
+            && !self.claim(change.job, &loaded.namespace, &job, *worker)?
+        {
+            return Ok(ChangeOutcome::NotClaimable);
+        }
+        if let JobEvent::Started { lease } = &change.event {
+            self.mark_started(change.job, *lease)?;
         }
         if let Some((outcome, end)) = &attempt_end {
             self.end_attempt(change, loaded.job.lease, *outcome, end)?;

@@ -1,6 +1,6 @@
 //! What is read of jobs and attempts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 use hodei_server_application::ports::StoreError;
@@ -91,11 +91,11 @@ fn attempt_record(row: &Row<'_>) -> Result<AttemptRecord> {
 /// The ids of a page, newest first: a few from each index range, merged.
 fn listed_ids(connection: &Connection, filter: &JobFilter) -> Result<Vec<JobId>> {
     let namespaces = match &filter.namespace {
-        Some(namespace) => vec![namespace.as_str().to_owned()],
-        None => connection
-            .prepare_cached(NAMESPACES)?
-            .query_map([], one)?
-            .collect::<Result<Vec<String>>>()?,
+        Some(namespace) => BTreeSet::from([namespace.as_str().to_owned()]),
+        None => {
+            let mut select = connection.prepare_cached(NAMESPACES)?;
+            select.query_map([], one)?.collect::<Result<BTreeSet<String>>>()?
+        }
     };
     let wanted = |word: &str| filter.states.is_empty() || filter.states.contains(&word);
     let states: Vec<i64> = (0..)

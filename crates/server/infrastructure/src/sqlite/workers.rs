@@ -34,6 +34,13 @@ struct WorkerState {
     machine: String,
 }
 
+/// A password, whose it is, and the certificate that it was redeemed for.
+struct StoredOtp {
+    worker: WorkerId,
+    otp: Otp,
+    chain: Vec<Vec<u8>>,
+}
+
 impl Change<'_> {
     pub(super) fn plan(&mut self, workers: &[NewWorker]) -> Result<()> {
         for worker in workers {
@@ -212,7 +219,7 @@ impl Change<'_> {
 
     pub(super) fn redeem(&mut self, redeem: &Redeem) -> Result<RedeemOutcome> {
         let found = self.load_otp(&redeem.otp_id)?;
-        let Some((worker, otp, chain)) = found else {
+        let Some(StoredOtp { worker, otp, chain }) = found else {
             return Ok(self.refuse_otp(redeem, "", OtpRefusal::Unknown));
         };
         let Some(state) = self.worker_state(worker)? else {
@@ -239,7 +246,7 @@ impl Change<'_> {
         }
     }
 
-    fn load_otp(&self, otp_id: &str) -> Result<Option<(WorkerId, Otp, Vec<Vec<u8>>)>> {
+    fn load_otp(&self, otp_id: &str) -> Result<Option<StoredOtp>> {
         let mut select = self.connection.prepare_cached(OTP)?;
         let load = |row: &Row<'_>| {
             let (worker, otp) = otp_row(row)?;
@@ -248,7 +255,7 @@ impl Change<'_> {
             } else {
                 Vec::new()
             };
-            Ok((worker, otp, chain))
+            Ok(StoredOtp { worker, otp, chain })
         };
         select.query_row([otp_id], load).optional()
     }

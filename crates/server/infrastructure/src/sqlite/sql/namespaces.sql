@@ -13,5 +13,5 @@ ended (name) AS (
     FROM ended WHERE ended.name IS NOT NULL
 )
 SELECT name FROM live WHERE name IS NOT NULL
-UNION
+UNION ALL                           -- a name may come twice
 SELECT name FROM ended WHERE name IS NOT NULL
