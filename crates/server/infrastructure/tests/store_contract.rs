@@ -2,15 +2,17 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::join_all;
-use hodei_server_application::ports::Clock;
 use hodei_server_application::ports::events::EventBus;
 use hodei_server_application::ports::jobs::{ChangeOutcome, JobChange, JobRepository, NewJob, QueueOutcome};
 use hodei_server_application::ports::sealed::SealedStore;
+use hodei_server_application::ports::{Clock, Rng, StoreError};
 use hodei_server_application::testing::clock::ManualClock;
 use hodei_server_application::testing::contract::Fixture;
 use hodei_server_application::testing::fake::FakeStore;
+use hodei_server_application::testing::rng::SeededRng;
 use hodei_server_domain::job::spec::{JobSpec, SpecInput};
 use hodei_server_domain::job::state::JobEvent;
 use hodei_server_infrastructure::sqlite::{OpenError, SqliteStore};
@@ -55,6 +57,39 @@ mod on_disk {
     }
 
     hodei_server_application::store_contract!(fixture);
+}
+
+#[tokio::test]
+async fn the_fake_fails_once_when_told() {
+    let store = FakeStore::new(clock());
+    store.fail_next(StoreError::Full);
+    assert_eq!(store.queue(vec![new_job(1)]).await, Err(StoreError::Full));
+    assert_eq!(store.after(0, 9).await.expect("read"), [], "nothing was stored");
+    assert!(store.queue(vec![new_job(1)]).await.is_ok());
+    store.sanity_check();
+}
+
+#[tokio::test]
+async fn sleepers_wake_when_the_clock_is_turned() {
+    let clock = clock();
+    let mut sleep = clock.sleep(Duration::from_secs(5));
+    clock.set_wall(NOW_MS + 60_000);
+    clock.advance(Duration::from_millis(4_999));
+    assert!(futures::poll!(&mut sleep).is_pending(), "the wall wakes nobody");
+    clock.advance(Duration::from_millis(1));
+    assert!(futures::poll!(&mut sleep).is_ready());
+    assert_eq!(clock.now_ms(), NOW_MS + 65_000);
+}
+
+#[test]
+fn a_seed_gives_the_same_bytes() {
+    let bytes = |seed| {
+        let (rng, mut bytes) = (SeededRng::new(seed), [0; 21]);
+        rng.fill(&mut bytes);
+        (bytes, rng.below(1 << 40))
+    };
+    assert_eq!(bytes(1), bytes(1));
+    assert_ne!(bytes(1), bytes(2));
 }
 
 fn folder() -> TempDir {
