@@ -19,7 +19,8 @@ const WAITING_FRAMES: usize = 4096;
 pub(crate) struct OpenLink {
     pub(crate) stream: StreamId,
     frames: mpsc::Sender<WorkerFrame>,
-    written: Option<oneshot::Receiver<()>>,
+    /// Fails once the server has ended the stream, or it broke.
+    ended: Option<oneshot::Receiver<()>>,
     output: Option<(OutputOut, OutputIn)>,
     closed: CancellationToken,
 }
@@ -43,7 +44,7 @@ impl OpenLink {
     ) -> Self {
         let closed = CancellationToken::new();
         let (frames, waiting) = mpsc::channel(WAITING_FRAMES);
-        let (done, written) = oneshot::channel();
+        let (reading, ended) = oneshot::channel();
         let reporter = Reporter {
             stream,
             events,
@@ -51,16 +52,16 @@ impl OpenLink {
         };
         spawner.spawn(
             "frames in",
-            Box::pin(read_frames(link.frames_in, reporter.clone())),
+            Box::pin(read_frames(link.frames_in, reading, reporter.clone())),
         );
         spawner.spawn(
             "frames out",
-            Box::pin(write_frames(link.frames_out, waiting, done, reporter)),
+            Box::pin(write_frames(link.frames_out, waiting, reporter)),
         );
         Self {
             stream,
             frames,
-            written: Some(written),
+            ended: Some(ended),
             output: Some((link.output_out, link.output_in)),
             closed,
         }
@@ -96,13 +97,13 @@ impl OpenLink {
         spawner.spawn("output", Box::pin(sending));
     }
 
-    /// Closes the stream after its last frame; ends when that has been handed over.
+    /// Closes the stream after its last frame; ends when the server has ended its side too, so the frame has arrived.
     pub(crate) async fn finish(mut self) {
         let (unused, _) = mpsc::channel(1);
         drop(std::mem::replace(&mut self.frames, unused));
-        if let Some(written) = self.written.take() {
-            // An error means that the writer has ended already.
-            let _ended = written.await;
+        if let Some(ended) = self.ended.take() {
+            // Always fails: nothing is ever sent.
+            let _dropped = ended.await;
         }
     }
 }
@@ -130,6 +131,7 @@ fn ended() -> DialError {
 
 async fn read_frames(
     mut frames: Box<dyn Incoming<hodei_worker_domain::frame::ServerFrame>>,
+    _reading: oneshot::Sender<()>,
     reporter: Reporter,
 ) {
     loop {
@@ -159,7 +161,6 @@ async fn read_frames(
 async fn write_frames(
     mut frames: Box<dyn Outgoing<WorkerFrame>>,
     mut waiting: mpsc::Receiver<WorkerFrame>,
-    done: oneshot::Sender<()>,
     reporter: Reporter,
 ) {
     while let Some(frame) = waiting.recv().await {
@@ -172,8 +173,6 @@ async fn write_frames(
             return reporter.lost(error).await;
         }
     }
-    // The other side may have stopped waiting.
-    let _unheard = done.send(());
 }
 
 async fn read_answers(mut answers: OutputIn, outputs: Arc<Outputs>, reporter: Reporter) {
