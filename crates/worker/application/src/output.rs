@@ -127,6 +127,7 @@ impl Log {
 pub(crate) struct Outputs {
     logs: Mutex<BTreeMap<AttemptKey, Arc<Log>>>,
     wake: Notify,
+    emptied: Notify,
     clock: Arc<dyn Clock>,
 }
 
@@ -135,6 +136,7 @@ impl Outputs {
         Self {
             logs: Mutex::new(BTreeMap::new()),
             wake: Notify::new(),
+            emptied: Notify::new(),
             clock,
         }
     }
@@ -171,6 +173,20 @@ impl Outputs {
         self.logs().is_empty()
     }
 
+    /// Ends when the last log has gone since the last call. Cancel-safe.
+    pub(crate) async fn emptied(&self) {
+        self.emptied.notified().await;
+    }
+
+    fn forget(&self, key: AttemptKey) -> Option<Arc<Log>> {
+        let mut logs = self.logs();
+        let log = logs.remove(&key);
+        if logs.is_empty() {
+            self.emptied.notify_one();
+        }
+        log
+    }
+
     /// Keeps a chunk, trying again while the spool can not: the job waits meanwhile.
     pub(crate) async fn append(&self, log: &Log, chunk: Chunk) {
         let len = chunk.bytes.len() as u64;
@@ -203,7 +219,7 @@ impl Outputs {
             (state.end, state.is_done())
         };
         if done {
-            self.logs().remove(&log.key);
+            self.forget(log.key);
         }
         self.wake.notify_one();
         end
@@ -211,8 +227,7 @@ impl Outputs {
 
     /// Nobody waits for the output of `key`.
     pub(crate) async fn drop_log(&self, key: AttemptKey) {
-        let log = self.logs().remove(&key);
-        if let Some(log) = log {
+        if let Some(log) = self.forget(key) {
             let end = {
                 let mut state = log.state();
                 state.stale = true;
@@ -258,7 +273,7 @@ impl Outputs {
         log.spool.trim(acked).await;
         log.room.notify_one();
         if done {
-            self.logs().remove(&answer.key);
+            self.forget(answer.key);
         }
         self.wake.notify_one();
     }

@@ -60,7 +60,7 @@ impl WorkerAgentService for Server {
         let request = CertificateSigningRequestParams::from_der(&request.csr_der.to_vec().into()).unwrap();
         let certificate = request.signed_by(&self.issuer).unwrap();
         Ok(Response::new(v1::RegisterWorkerResponse {
-            certificate_chain_der: vec![certificate.der().to_vec().into()],
+            certificate_chain_der: vec![certificate.der().to_vec()],
         }))
     }
 
@@ -291,7 +291,8 @@ async fn a_worker_registers_runs_a_job_and_leaves() {
                             };
                             to_worker.send(frame(Frame::Welcome(welcome))).await.unwrap();
                             let script = "env; grep -h Cap /proc/self/status; setsid sleep 600 & echo pid $$; \
-                                          cat /proc/1/environ; kill -9 1; echo done";
+                                          cat /proc/1/environ; \
+                                          grep -q hodei /proc/1/comm && kill -9 1; echo done";
                             to_worker.send(frame(assign(script))).await.unwrap();
                         }
                         Said::Beat(v1::Beat { n }) => {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hodei_shared::offsets::{Piece, Stream};
 use hodei_worker_domain::attempt::ProcessEnd;
-use hodei_worker_domain::frame::{OutputVerdict, ServerFrame};
+use hodei_worker_domain::frame::{OutputVerdict, ResultVerdict, ServerFrame, WorkerFrame};
 
 use super::fakes::{ServerEnd, World, assignment};
 
@@ -144,4 +144,26 @@ async fn a_flood_is_bounded_by_credit_and_then_stops_its_own_job() {
     server.answer_output(out, OutputVerdict::Stored);
     process.print(Stream::Stdout, &chunk).await;
     assert_eq!(piece(&mut server).await.start, out);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drained_worker_leaves_as_soon_as_its_last_output_is_stored() {
+    let mut world = World::start();
+    let mut server = world.welcomed().await;
+    server.send(ServerFrame::Assign(assignment(1)));
+    let process = world.started().await;
+    process.print(Stream::Stdout, b"abc").await;
+    process.end(ProcessEnd::Exited(0));
+    let result = server.result().await;
+    server.send(ServerFrame::Drain);
+    server.send(ServerFrame::ResultAnswer {
+        key: result.key,
+        verdict: ResultVerdict::Applied,
+    });
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let before = tokio::time::Instant::now();
+    let end = piece(&mut server).await.end();
+    server.answer_output(end, OutputVerdict::Stored);
+    assert_eq!(server.frame().await, WorkerFrame::Leaving);
+    assert!(before.elapsed() < Duration::from_millis(100));
 }

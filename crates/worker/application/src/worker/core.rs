@@ -108,7 +108,7 @@ impl Core {
         let Some(mut incoming) = self.incoming.take() else {
             return Exit::Stopped;
         };
-        let clock = Arc::clone(&self.ports.clock);
+        let (clock, outputs) = (Arc::clone(&self.ports.clock), Arc::clone(&self.outputs));
         loop {
             self.tick();
             if let Some(exit) = self.exit() {
@@ -119,6 +119,7 @@ impl Core {
                 biased;
                 () = cancel.cancelled(), if !self.stopping => self.stop_all(),
                 Some(event) = incoming.recv() => self.on_event(event),
+                () = outputs.emptied(), if self.ledger.is_draining() => {}
                 () = clock.sleep_until(next) => {}
             }
         }

@@ -189,10 +189,10 @@ proptest! {
                     _ => {}
                 }
             }
-            if let Some(key) = forgets {
-                if ledger.get(key).is_none() {
-                    unacknowledged.remove(&key);
-                }
+            if let Some(key) = forgets
+                && ledger.get(key).is_none()
+            {
+                unacknowledged.remove(&key);
             }
             for key in &unacknowledged {
                 prop_assert!(ledger.get(*key).is_some(), "an unacknowledged result is never forgotten");
