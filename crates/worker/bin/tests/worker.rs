@@ -371,3 +371,61 @@ async fn a_term_from_outside_ends_the_worker() {
     );
     assert_eq!(worker.exit_code().await, 0);
 }
+
+/// Whether a process has `text` in its arguments.
+fn runs(text: &str) -> bool {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let arguments = processes.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
+    arguments
+        .into_iter()
+        .any(|line| String::from_utf8_lossy(&line).contains(text))
+}
+
+async fn until(what: &str, condition: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < LIMIT, "{what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn nothing_outlives_a_killed_worker() {
+    use v1::server_frame::Frame;
+    let (address, root, mut heard) = serve().await;
+    let mut worker = Worker::start(&address, &root, OTP, 4);
+    let mut session = None;
+    let job = format!("98765.{}", std::process::id());
+    let hello = loop {
+        match next(&mut heard).await {
+            Heard::Session(to_worker) => session = Some(to_worker),
+            Heard::Frame(v1::WorkerFrame {
+                frame: Some(v1::worker_frame::Frame::Hello(hello)),
+            }) => break hello,
+            _ => {}
+        }
+    };
+    if !hello.enforced.iter().any(|word| word == "pid_namespace") {
+        // Without the namespace the provider kills what carries the worker's id.
+        return;
+    }
+    let to_worker = session.unwrap();
+    let welcome = v1::Welcome {
+        session: 1,
+        beat_interval_ms: 1000,
+        addresses: Vec::new(),
+        now_ms: 0,
+    };
+    to_worker.send(frame(Frame::Welcome(welcome))).await.unwrap();
+    to_worker
+        .send(frame(assign(&format!("setsid sleep {job} & wait"))))
+        .await
+        .unwrap();
+    until("the job runs", || runs(&format!("sleep\0{job}"))).await;
+    worker.process.kill().unwrap();
+    worker.process.wait().unwrap();
+    let folder = worker.folder.path().to_string_lossy().into_owned();
+    until("nothing is left", || !runs(&job) && !runs(&folder)).await;
+    // Nobody is left to do this but whoever started the worker.
+    hodei_worker_infrastructure::cgroup::remove_left_by(&format!("test-{}-4", std::process::id()));
+}

@@ -52,6 +52,13 @@ impl Drop for Cgroups {
     }
 }
 
+/// Removes the cgroups that a killed worker has left below this process's own cgroup; best effort.
+pub fn remove_left_by(worker: &str) {
+    if let Some(own) = own_cgroup() {
+        remove(&own.join(format!("hodei-{worker}")));
+    }
+}
+
 /// Removes a folder of cgroups and the empty ones in it; best effort.
 pub fn remove(path: &Path) {
     for entry in fs::read_dir(path).into_iter().flatten().flatten() {
