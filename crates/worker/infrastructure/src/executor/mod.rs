@@ -26,7 +26,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use self::pipes::Pipes;
 use self::spawn::namespaces::{self, OwnNamespace, block_all_signals, is_stdio};
-use self::spawn::{Child, Spawn, Stack, spawn};
+use self::spawn::{Child, Spawn, Stack, Stage, spawn};
 use self::tree::Tree;
 use crate::cgroup::{Cgroups, SlotCgroup};
 use crate::folder::remove_tree;
@@ -85,6 +85,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// What the spawning thread hands back.
 struct Started {
     child: Child,
+    in_cgroup: bool,
     stdout: OwnedFd,
     stderr: OwnedFd,
 }
@@ -178,7 +179,7 @@ impl Executor for ProcessExecutor {
         let marks = command::marks(&assignment, &self.config.worker_id);
         let alone = self.config.namespace.filter(|_| self.config.slots <= 1);
         let pidfd = Arc::new(started.child.pidfd);
-        let cgroup = slot.cgroup.clone();
+        let cgroup = slot.cgroup.clone().filter(|_| started.in_cgroup);
         let tree = Arc::new(Tree::new(
             started.child.pid,
             Arc::clone(&pidfd),
@@ -248,7 +249,7 @@ fn start_process(
         return Err(broken("the worker was started without standard streams"));
     }
     let cgroup = cgroup.map(lock);
-    let what = Spawn {
+    let mut what = Spawn {
         program: prepared.program.clone(),
         argv: prepared.argv.clone(),
         env: prepared.env.clone(),
@@ -256,11 +257,17 @@ fn start_process(
         stdio: [null.as_fd(), out.as_fd(), err.as_fd()],
         cgroup: cgroup.as_ref().map(|cgroup| cgroup.descriptor()),
     };
-    let child = spawn(stack, &what).map_err(|error| command::explain(error, &prepared, assignment))?;
+    let mut child = spawn(stack, &what);
+    if matches!(&child, Err(error) if error.stage == Stage::Clone) && what.cgroup.take().is_some() {
+        tracing::debug!("a process could not be started in its cgroup");
+        child = spawn(stack, &what);
+    }
+    let child = child.map_err(|error| command::explain(error, &prepared, assignment))?;
     // After the exec; a job that has ended meanwhile has no file to write.
     let _ended = std::fs::write(format!("/proc/{}/oom_score_adj", child.pid), "1000");
     Ok(Started {
         child,
+        in_cgroup: what.cgroup.is_some(),
         stdout,
         stderr,
     })
