@@ -48,7 +48,7 @@ pub fn format(duration: Duration) -> String {
     let ms = duration.as_millis();
     match ms {
         0..1_000 => format!("{ms}ms"),
-        1_000..60_000 if ms % 1_000 == 0 => format!("{}s", ms / 1_000),
+        1_000..60_000 if ms.is_multiple_of(1_000) => format!("{}s", ms / 1_000),
         1_000..60_000 => format!("{:.1}s", duration.as_secs_f64()),
         60_000..3_600_000 => two(ms / 1_000, 60, "m", "s"),
         3_600_000..86_400_000 => two(ms / 60_000, 60, "h", "m"),
