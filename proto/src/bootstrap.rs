@@ -32,6 +32,9 @@ pub struct Bootstrap {
     pub slots: u32,
     /// How long the worker stays without a job and without contact, in milliseconds.
     pub leave_after_ms: u64,
+    /// A folder of this machine that jobs must not see: the server's data folder.
+    #[serde(default)]
+    pub cover: Option<String>,
 }
 
 impl fmt::Debug for Bootstrap {

@@ -48,6 +48,7 @@ pub(crate) fn build(
                 addresses: bootstrap.addresses.clone(),
                 socket: Some(bootstrap.socket.clone()),
                 leave_after,
+                cover: Some(data_dir.to_owned()),
             },
         };
         let id = &provider.id;
@@ -81,6 +82,7 @@ pub(crate) async fn clean_left(left: DataFolder) -> Result<()> {
                 addresses: Vec::new(),
                 socket: None,
                 leave_after: Duration::ZERO,
+                cover: None,
             },
         })?;
         for (handle, _) in provider.list_workers().await? {

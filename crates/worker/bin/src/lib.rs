@@ -16,6 +16,7 @@ use hodei_worker_application::ports::Ports;
 use hodei_worker_application::worker::{Exit, Worker};
 use hodei_worker_infrastructure::bootstrap::{self, Bootstrap};
 use hodei_worker_infrastructure::cgroup::Cgroups;
+use hodei_worker_infrastructure::cover::cover;
 use hodei_worker_infrastructure::executor::spawn::namespaces::{self, Entered, Sandbox};
 use hodei_worker_infrastructure::executor::{ExecutorConfig, ProcessExecutor};
 use hodei_worker_infrastructure::folder::Folder;
@@ -61,6 +62,7 @@ fn enter_and_work(path: &Path) -> anyhow::Result<ExitCode> {
 }
 
 fn work(folder: &Folder, sandbox: &Sandbox, document: &Bootstrap) -> anyhow::Result<Exit> {
+    let covered = hide(folder, sandbox, document);
     let cgroups = Cgroups::create(&document.worker_id);
     if let Some(cgroups) = &cgroups {
         sandbox.remove_afterwards(cgroups.path());
@@ -73,6 +75,7 @@ fn work(folder: &Folder, sandbox: &Sandbox, document: &Bootstrap) -> anyhow::Res
         cgroups,
         namespace: sandbox.namespace(),
         no_capabilities,
+        covered,
     };
     let socket = document.socket.as_deref();
     let connector = GrpcConnector::new(&document.root_certificates, &document.server_name, socket)
@@ -98,6 +101,35 @@ fn work(folder: &Folder, sandbox: &Sandbox, document: &Bootstrap) -> anyhow::Res
     thread
         .join()
         .map_err(|_| anyhow::anyhow!("the worker panicked"))?
+}
+
+/// Hides the server's data folder from jobs, where there is a mount namespace to do it in.
+fn hide(folder: &Folder, sandbox: &Sandbox, document: &Bootstrap) -> bool {
+    let Some(hidden) = document
+        .cover
+        .as_deref()
+        .filter(|_| sandbox.namespace().is_some())
+    else {
+        return false;
+    };
+    let socket = document
+        .socket
+        .as_deref()
+        .and_then(|socket| Path::new(socket).parent());
+    let hidden = || {
+        let mut keep = vec![folder.path().to_owned()];
+        if let Some(socket) = socket {
+            keep.push(socket.canonicalize()?);
+        }
+        cover(&Path::new(hidden).canonicalize()?, &keep)
+    };
+    match hidden() {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::warn!(%error, "the data folder could not be hidden from jobs");
+            false
+        }
+    }
 }
 
 /// Runs the worker on threads of its own; `running` is closed when it has ended, which wakes the main thread.

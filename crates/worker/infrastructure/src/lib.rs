@@ -5,6 +5,7 @@
 
 pub mod bootstrap;
 pub mod cgroup;
+pub mod cover;
 pub mod executor;
 pub mod folder;
 pub mod link;

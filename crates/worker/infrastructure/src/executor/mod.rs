@@ -46,6 +46,8 @@ pub struct ExecutorConfig {
     pub namespace: Option<OwnNamespace>,
     /// Whether jobs have no capabilities.
     pub no_capabilities: bool,
+    /// Whether the server's data folder is hidden from jobs.
+    pub covered: bool,
 }
 
 /// Runs jobs as processes.
@@ -217,6 +219,7 @@ impl Executor for ProcessExecutor {
             ("subreaper", !namespace),
             ("cgroup_kill", has_cgroups),
             ("no_capabilities", self.config.no_capabilities),
+            ("data_folder_hidden", self.config.covered),
             ("no_new_privs", true),
         ]
         .into_iter()

@@ -24,7 +24,12 @@ pub(super) struct MachineRecord {
 impl MachineRecord {
     /// The record of a process that was just started.
     pub(super) fn of(pid: u32, cgroup: Option<PathBuf>) -> Self {
-        Self { pid, start_time: start_time(pid).unwrap_or(0), boot_id: boot_id(), cgroup }
+        Self {
+            pid,
+            start_time: start_time(pid).unwrap_or(0),
+            boot_id: boot_id(),
+            cgroup,
+        }
     }
 
     /// Whether the process that it names is still that process.
@@ -34,7 +39,10 @@ impl MachineRecord {
 }
 
 fn boot_id() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .unwrap_or_default()
+        .trim()
+        .to_owned()
 }
 
 /// Field 22 of /proc/PID/stat (proc_pid_stat(5)); `None` also for a zombie.
@@ -69,7 +77,11 @@ impl WorkerFolder {
     }
 
     pub(super) fn open_log(&self) -> io::Result<File> {
-        OpenOptions::new().append(true).create(true).mode(0o600).open(self.0.join("worker.log"))
+        OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(self.0.join("worker.log"))
     }
 
     pub(super) fn write_record(&self, record: &MachineRecord) -> io::Result<()> {

@@ -69,6 +69,8 @@ pub struct BootstrapBase {
     pub socket: Option<PathBuf>,
     /// How long a worker stays without a job and without contact.
     pub leave_after: Duration,
+    /// The folder that jobs must not see.
+    pub cover: Option<PathBuf>,
 }
 
 /// Starts workers as processes of this machine.
@@ -96,7 +98,8 @@ impl ProcessProvider {
             let folder = config.folder.display();
             ProviderError::Misconfigured(format!("the folder {folder} can not be made: {error}"))
         })?;
-        let labels = all_labels(&config).map_err(|invalid| ProviderError::Misconfigured(invalid.to_string()))?;
+        let labels =
+            all_labels(&config).map_err(|invalid| ProviderError::Misconfigured(invalid.to_string()))?;
         let capabilities = Capabilities {
             kind: "process",
             isolation: Isolation::Process,
@@ -104,9 +107,17 @@ impl ProcessProvider {
             labels,
             capacity: config.capacity,
             max_workers: config.max_workers,
-            slots_per_worker: if cgroup::can_kill_by_cgroup() { SLOTS_WITH_CGROUPS } else { 1 },
+            slots_per_worker: if cgroup::can_kill_by_cgroup() {
+                SLOTS_WITH_CGROUPS
+            } else {
+                1
+            },
         };
-        Ok(Self { config, capabilities, shared: Arc::default() })
+        Ok(Self {
+            config,
+            capabilities,
+            shared: Arc::default(),
+        })
     }
 
     fn worker_folder(&self, worker: WorkerId) -> WorkerFolder {
@@ -114,7 +125,11 @@ impl ProcessProvider {
     }
 
     fn is_child(&self, worker: WorkerId) -> bool {
-        self.shared.children.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&worker)
+        self.shared
+            .children
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains_key(&worker)
     }
 
     fn bootstrap(&self, spec: &WorkerSpec) -> Bootstrap {
@@ -124,13 +139,20 @@ impl ProcessProvider {
             root_certificates: base.root_certificates.clone(),
             server_name: base.server_name.clone(),
             addresses: base.addresses.clone(),
-            socket: base.socket.as_ref().map(|path| path.to_string_lossy().into_owned()),
+            socket: base
+                .socket
+                .as_ref()
+                .map(|path| path.to_string_lossy().into_owned()),
             now_ms: spec.now_ms,
             worker_id: spec.worker.to_string(),
             cpu_millis: spec.room.cpu_millis,
             memory_bytes: spec.room.memory_bytes,
             slots: spec.slots,
             leave_after_ms: u64::try_from(base.leave_after.as_millis()).unwrap_or(u64::MAX),
+            cover: base
+                .cover
+                .as_ref()
+                .map(|path| path.to_string_lossy().into_owned()),
         }
     }
 
@@ -151,11 +173,19 @@ impl ProcessProvider {
     /// Waits for the child's end in a task of its own, so that it never stays a zombie.
     fn reap(&self, worker: WorkerId, pid: u32, mut child: Child) {
         let shared = Arc::clone(&self.shared);
-        shared.children.lock().unwrap_or_else(PoisonError::into_inner).insert(worker, pid);
+        shared
+            .children
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(worker, pid);
         tokio::spawn(async move {
             let status = child.wait().await;
             tracing::debug!(worker_id = %worker, ?status, "worker process ended");
-            shared.children.lock().unwrap_or_else(PoisonError::into_inner).remove(&worker);
+            shared
+                .children
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .remove(&worker);
             shared.changed.notify_waiters();
             shared.changed.notify_one();
         });
@@ -187,8 +217,13 @@ fn all_labels(config: &ProcessConfig) -> Result<Labels, hodei_shared::Invalid> {
         ("arch", std::env::consts::ARCH),
         ("isolation", Isolation::Process.as_str()),
     ];
-    let configured = config.labels.iter().filter(|(key, _)| own.iter().all(|(name, _)| name != key));
-    let pairs = configured.chain(own).map(|(key, value)| (key.to_owned(), value.to_owned()));
+    let configured = config
+        .labels
+        .iter()
+        .filter(|(key, _)| own.iter().all(|(name, _)| name != key));
+    let pairs = configured
+        .chain(own)
+        .map(|(key, value)| (key.to_owned(), value.to_owned()));
     Labels::new(pairs)
 }
 
@@ -209,26 +244,39 @@ impl WorkerProvider for ProcessProvider {
     async fn create_worker(&self, spec: &WorkerSpec) -> Result<WorkerHandle, ProviderError> {
         let folder = self.worker_folder(spec.worker);
         if folder.exists() {
-            let handle = WorkerHandle { worker: spec.worker, machine: String::new() };
+            let handle = WorkerHandle {
+                worker: spec.worker,
+                machine: String::new(),
+            };
             self.destroy_worker(&handle).await?;
         }
-        folder.create().map_err(|error| unavailable("can not make", folder.path(), &error))?;
-        let mut child = self.spawn(&folder).map_err(|error| unavailable("can not start", &self.config.program, &error))?;
+        folder
+            .create()
+            .map_err(|error| unavailable("can not make", folder.path(), &error))?;
+        let mut child = self
+            .spawn(&folder)
+            .map_err(|error| unavailable("can not start", &self.config.program, &error))?;
         let pid = child.id().unwrap_or(0);
         let stdin = child.stdin.take();
         let record = MachineRecord::of(pid, cgroup::worker_cgroup(spec.worker));
         self.reap(spec.worker, pid, child);
-        folder.write_record(&record).map_err(|error| unavailable("can not write into", folder.path(), &error))?;
-        let mut document = zeroize::Zeroizing::new(serde_json::to_vec(&self.bootstrap(spec)).map_err(|error| {
-            ProviderError::Unavailable(format!("the bootstrap document can not be written: {error}"))
-        })?);
+        folder
+            .write_record(&record)
+            .map_err(|error| unavailable("can not write into", folder.path(), &error))?;
+        let mut document =
+            zeroize::Zeroizing::new(serde_json::to_vec(&self.bootstrap(spec)).map_err(|error| {
+                ProviderError::Unavailable(format!("the bootstrap document can not be written: {error}"))
+            })?);
         document.push(b'\n');
         if let Some(mut stdin) = stdin {
             stdin.write_all(&document).await.map_err(|error| {
                 ProviderError::Unavailable(format!("the worker ended before it was told what to do: {error}"))
             })?;
         }
-        Ok(WorkerHandle { worker: spec.worker, machine: format!("pid {pid}") })
+        Ok(WorkerHandle {
+            worker: spec.worker,
+            machine: format!("pid {pid}"),
+        })
     }
 
     async fn get_worker_status(&self, handle: &WorkerHandle) -> Result<WorkerState, ProviderError> {
@@ -243,25 +291,46 @@ impl WorkerProvider for ProcessProvider {
         let record = folder.read_record();
         let worker = handle.worker;
         // Reads of /proc and of cgroup files block shortly; they are kept off the event loop.
-        let killed = tokio::task::spawn_blocking(move || tree::kill_all(worker, record.as_ref(), &folder, KILL_PATIENCE));
+        let killed = tokio::task::spawn_blocking(move || {
+            tree::kill_all(worker, record.as_ref(), &folder, KILL_PATIENCE)
+        });
         match killed.await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(ProviderError::Unavailable(format!("worker {worker} can not be removed: {error}"))),
-            Err(error) => Err(ProviderError::Unavailable(format!("worker {worker} can not be removed: {error}"))),
+            Ok(Err(error)) => Err(ProviderError::Unavailable(format!(
+                "worker {worker} can not be removed: {error}"
+            ))),
+            Err(error) => Err(ProviderError::Unavailable(format!(
+                "worker {worker} can not be removed: {error}"
+            ))),
         }
     }
 
     async fn health_check(&self) -> Result<Health, ProviderError> {
         let program = &self.config.program;
         if let Err(error) = rustix::fs::access(program, rustix::fs::Access::EXEC_OK) {
-            let message = format!("the worker program {} can not be executed: {error}", program.display());
-            return Ok(Health { healthy: false, message });
+            let message = format!(
+                "the worker program {} can not be executed: {error}",
+                program.display()
+            );
+            return Ok(Health {
+                healthy: false,
+                message,
+            });
         }
         if let Err(error) = rustix::fs::access(&self.config.folder, rustix::fs::Access::WRITE_OK) {
-            let message = format!("the folder {} can not be written: {error}", self.config.folder.display());
-            return Ok(Health { healthy: false, message });
+            let message = format!(
+                "the folder {} can not be written: {error}",
+                self.config.folder.display()
+            );
+            return Ok(Health {
+                healthy: false,
+                message,
+            });
         }
-        Ok(Health { healthy: true, message: String::new() })
+        Ok(Health {
+            healthy: true,
+            message: String::new(),
+        })
     }
 
     async fn list_workers(&self) -> Result<Vec<(WorkerHandle, WorkerState)>, ProviderError> {
@@ -270,10 +339,17 @@ impl WorkerProvider for ProcessProvider {
         let mut found = Vec::new();
         for entry in entries {
             let entry = entry.map_err(|error| unavailable("can not list", &self.config.folder, &error))?;
-            let Some(worker) = entry.file_name().to_str().and_then(|name| name.parse::<WorkerId>().ok()) else {
+            let Some(worker) = entry
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse::<WorkerId>().ok())
+            else {
                 continue;
             };
-            let machine = self.worker_folder(worker).read_record().map_or(String::new(), |r| format!("pid {}", r.pid));
+            let machine = self
+                .worker_folder(worker)
+                .read_record()
+                .map_or(String::new(), |r| format!("pid {}", r.pid));
             found.push((WorkerHandle { worker, machine }, self.state(worker)));
         }
         found.sort_by_key(|(handle, _)| handle.worker);

@@ -27,7 +27,10 @@ pub(super) fn kill_all(
             break;
         }
         if Instant::now() >= until {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "its processes do not end"));
+            return Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "its processes do not end",
+            ));
         }
         std::thread::sleep(Duration::from_millis(2));
     }
@@ -39,9 +42,13 @@ pub(super) fn kill_all(
 
 /// Kills the worker itself: with its PID namespace the kernel ends everything in it.
 fn kill_worker(record: &MachineRecord) -> io::Result<()> {
-    let Some(pid) = i32::try_from(record.pid).ok().and_then(Pid::from_raw) else { return Ok(()) };
+    let Some(pid) = i32::try_from(record.pid).ok().and_then(Pid::from_raw) else {
+        return Ok(());
+    };
     // The descriptor is opened first and the process compared after: the id can not change hands in between.
-    let Ok(descriptor) = pidfd_open(pid, PidfdFlags::empty()) else { return Ok(()) };
+    let Ok(descriptor) = pidfd_open(pid, PidfdFlags::empty()) else {
+        return Ok(());
+    };
     if !record.is_alive() {
         return Ok(());
     }
@@ -58,11 +65,15 @@ fn kill_marked(worker: WorkerId) -> io::Result<usize> {
     let mut found = 0;
     for entry in fs::read_dir("/proc")? {
         let name = entry?.file_name();
-        let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
         if pid == own || !carries(pid, &mark) {
             continue;
         }
-        let Some(raw) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { continue };
+        let Some(raw) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
+            continue;
+        };
         if let Ok(descriptor) = pidfd_open(raw, PidfdFlags::empty())
             && carries(pid, &mark)
             && pidfd_send_signal(&descriptor, Signal::KILL).is_ok()
@@ -75,6 +86,10 @@ fn kill_marked(worker: WorkerId) -> io::Result<usize> {
 
 /// Whether a variable stands in a process's environment. A zombie has none.
 fn carries(pid: u32, mark: &str) -> bool {
-    let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else { return false };
-    environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes())
+    let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else {
+        return false;
+    };
+    environment
+        .split(|byte| *byte == 0)
+        .any(|variable| variable == mark.as_bytes())
 }
