@@ -176,8 +176,8 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, OpenError> {
         let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
         connection.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
-    // Plans do not depend on the values that are bound; without this, a statement is compiled again at new ones.
-    connection.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+        // Plans do not depend on the values that are bound; without this, a statement is compiled again at new ones.
+        connection.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         connection.pragma_update(None, "query_only", true)?;
         Ok(connection)
     };
