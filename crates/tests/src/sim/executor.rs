@@ -69,10 +69,10 @@ impl SimExecutor {
         if book.contains_key(&key) {
             self.world.broke(format!("{key} was started twice"));
         }
-        let others = book
+        let mut others = book
             .iter()
             .filter(|(other, run)| other.job == key.job && run.ended.is_none() && run.repeatable);
-        if let Some((other, _)) = others.last() {
+        if let Some((other, _)) = others.next() {
             self.world.broke(format!("{key} starts while {other} runs"));
         }
         let run = Execution {

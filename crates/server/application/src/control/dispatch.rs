@@ -22,7 +22,7 @@ const MAX_SHAPES: usize = 2_000;
 const MAX_PER_SHAPE: usize = 1_000;
 
 /// The dispatch controller.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Dispatch;
 
 impl Pass for Dispatch {

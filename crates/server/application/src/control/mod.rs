@@ -28,7 +28,7 @@ pub fn start(platform: &Arc<Platform>) {
         "dispatch",
         planning,
         |wake| &wake.dispatch,
-        dispatch::Dispatch::default(),
+        dispatch::Dispatch,
     );
     supervise(
         platform,
@@ -102,7 +102,8 @@ fn supervise(
 
 /// Wakes the reconciliation when a provider says that a machine may have changed.
 fn watch_providers(platform: &Arc<Platform>) {
-    for provider in platform.providers.values().cloned() {
+    for provider in platform.providers.values() {
+        let provider = Arc::clone(provider);
         let platform = Arc::clone(platform);
         let spawner = Arc::clone(&platform.spawner);
         let task = async move {
