@@ -6,6 +6,7 @@
 #![allow(clippy::print_stderr)]
 
 mod arguments;
+mod cancel;
 mod client;
 mod doors;
 mod ends;
