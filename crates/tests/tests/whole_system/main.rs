@@ -14,3 +14,6 @@ mod output;
 mod platform;
 mod processes;
 mod requests;
+mod server_lost;
+mod shutdown;
+mod worker_lost;
