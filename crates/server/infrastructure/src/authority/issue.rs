@@ -168,7 +168,10 @@ pub(super) fn verify_request(der: &[u8]) -> Result<(VerifiedRequest, impl Public
     }
     // rcgen names the key's kind after the signature's. Where both do not agree, what it writes into the
     // certificate would differ from what was signed.
-    let (_, parsed) = X509CertificationRequest::from_der(der).map_err(|_| bad("it can not be read"))?;
+    let (rest, parsed) = X509CertificationRequest::from_der(der).map_err(|_| bad("it can not be read"))?;
+    if !rest.is_empty() {
+        return Err(bad("something follows it"));
+    }
     let spki = key.subject_public_key_info();
     if parsed.certification_request_info.subject_pki.raw != spki.as_slice() {
         return Err(bad("its key is neither P-256 nor Ed25519"));
