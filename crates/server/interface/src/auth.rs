@@ -14,17 +14,18 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use hodei_jobs::transport::MAX_REGISTER_BYTES;
+use hodei_server_application::access;
 use hodei_server_application::platform::Platform;
 use hodei_server_application::refused::Refused;
-use hodei_server_application::{access, workers};
+use hodei_server_application::workers::{self, RegisterError, RenewError};
 use hodei_server_domain::access::Principal;
 use hodei_server_domain::access::table::{self, Access, CLIENT_DOOR, WORKER_DOOR};
 use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
-use http_body_util::Limited;
+use http_body_util::{BodyExt as _, Limited};
 use tokio::sync::Semaphore;
 use tonic::{Code, Status};
 
-use crate::grpc::errors::{plain, status};
+use crate::grpc::errors::{plain, register_status, renew_status, status};
 use crate::peer::{Connection, Peer, WorkerCertificate};
 
 /// How long a worker without a usable certificate may take for its one request.
@@ -188,18 +189,31 @@ pub(crate) async fn guard_worker(
     next: Next,
 ) -> Response {
     let grpc = is_grpc(request.headers());
-    let few = match guard.admit(&mut request).await {
+    let (few, refused) = match guard.admit(&mut request).await {
         Ok(Allowance::Full) => return next.run(request).await,
-        Ok(Allowance::Stranger) => &guard.strangers,
-        Ok(Allowance::Renewing) => &guard.renewing,
+        Ok(Allowance::Stranger) => (&guard.strangers, register_status(&RegisterError::Refused)),
+        Ok(Allowance::Renewing) => (&guard.renewing, renew_status(&RenewError::Refused)),
         Err(status) => return answer(status, grpc),
     };
     let Ok(_permit) = few.try_acquire() else {
         let message = "too many workers ask for certificates at once; try again";
         return answer(plain(Code::Unavailable, "try_again", message), grpc);
     };
-    let request = request.map(|body| Body::new(Limited::new(body, MAX_REGISTER_BYTES + FRAME_BYTES)));
-    match tokio::time::timeout(STRANGER_DEADLINE, next.run(request)).await {
+    // Read whole, so that whatever is too large hears the same as whatever else is wrong.
+    let serving = async {
+        let (parts, body) = request.into_parts();
+        match Limited::new(body, MAX_REGISTER_BYTES + FRAME_BYTES)
+            .collect()
+            .await
+        {
+            Ok(body) => {
+                next.run(Request::from_parts(parts, Body::from(body.to_bytes())))
+                    .await
+            }
+            Err(_) => answer(refused, grpc),
+        }
+    };
+    match tokio::time::timeout(STRANGER_DEADLINE, serving).await {
         Ok(response) => response,
         Err(_) => answer(
             plain(Code::DeadlineExceeded, "too_slow", "the request took too long"),
