@@ -17,6 +17,7 @@ use crate::ports::jobs::{AttemptRecord, FIRST_RANK, JobRecord};
 use crate::ports::link::WorkerIdentity;
 use crate::ports::output::{AppendOutcome, OutputAppend};
 use crate::refused::Refused;
+use crate::session::revoke;
 
 /// How much a reader takes from the store at once.
 const PAGE_BYTES: usize = 256 << 10;
@@ -32,11 +33,11 @@ pub enum Ingested {
     Stale,
     /// Could not be stored now; send again from the last acknowledged position.
     Retry,
-    /// Not this worker's attempt, or a piece that contradicts itself: the stream must end.
+    /// Not this worker's attempt, for which it was revoked, or a piece that contradicts itself: the stream must end.
     Offence,
 }
 
-/// Stores batches of one worker.
+/// Stores batches of one worker. One that sends output of an attempt that never was its own is revoked.
 pub async fn ingest(
     platform: &Platform,
     identity: &WorkerIdentity,
@@ -54,6 +55,10 @@ pub async fn ingest(
         .collect();
     match platform.output.append(appends).await {
         Ok(outcomes) => {
+            if outcomes.contains(&AppendOutcome::NotHolder) {
+                let message = "it sent output of an attempt that never was its own".to_owned();
+                revoke(platform, worker, message).await;
+            }
             // A result may wait for this output.
             platform.sessions.wake(worker);
             keys.into_iter().zip(outcomes.into_iter().map(ingested)).collect()
