@@ -48,6 +48,8 @@ pub(crate) enum Command {
     /// See where jobs can run
     #[command(subcommand)]
     Provider(ProviderCommand),
+    /// Measure: run many real jobs through the whole path and print how long each part took
+    Bench(Box<BenchArgs>),
 }
 
 /// How a client command finds its server.
@@ -170,6 +172,33 @@ pub(crate) struct JobArgs {
         required_unless_present = "image"
     )]
     pub(crate) command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "hodei bench [OPTIONS] [--] CMD [ARG]...",
+    after_help = "\
+Examples:
+  hodei bench -- /bin/true                    1000 jobs, 64 at once
+  hodei bench --jobs 100 --slots 1 -- true    one after the other: what a single job takes
+  hodei bench --rate 50 -o json -- ./work     50 new jobs each second"
+)]
+pub(crate) struct BenchArgs {
+    /// How many jobs
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) jobs: u32,
+    /// How many of them are queued or running at once
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = values::slots)]
+    pub(crate) slots: usize,
+    /// How many to queue each second [default: as many as there are slots for]
+    #[arg(long, value_name = "N", value_parser = values::rate)]
+    pub(crate) rate: Option<f64>,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+    #[command(flatten)]
+    pub(crate) connect: ConnectArgs,
+    #[command(flatten)]
+    pub(crate) job: JobArgs,
 }
 
 /// Ends that retries repeat.

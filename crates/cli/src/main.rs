@@ -67,6 +67,7 @@ fn run(command: Command, environment: &Environment) -> Result<u8> {
             Command::Dev(args) => commands::serve::dev(args, environment).await,
             Command::Server(args) => commands::serve::server(args, environment).await,
             Command::Job(command) => commands::job::run(command, environment).await,
+            Command::Bench(args) => commands::bench::bench(*args, environment).await,
             Command::Provider(command) => commands::provider::run(command, environment).await,
             Command::Worker(WorkerCommand {
                 command: Some(command),

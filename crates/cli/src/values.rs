@@ -54,6 +54,21 @@ fn milliseconds(field: &'static str, text: &str) -> Result<u64, String> {
     u64::try_from(duration.as_millis()).map_err(|_| broken(text, "is too long"))
 }
 
+/// How many jobs a bench keeps going at once.
+pub(crate) fn slots(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|n| (1..=10_000).contains(n));
+    number.ok_or_else(|| broken(text, "is not a number of slots; write 1 to 10000"))
+}
+
+/// How many jobs a bench queues each second.
+pub(crate) fn rate(text: &str) -> Result<f64, String> {
+    let number = text
+        .parse()
+        .ok()
+        .filter(|n: &f64| n.is_finite() && (0.01..=1e6).contains(n));
+    number.ok_or_else(|| broken(text, "is not a rate; write jobs per second, such as 50"))
+}
+
 /// A count of retries.
 pub(crate) fn retries(text: &str) -> Result<u32, String> {
     text.parse()

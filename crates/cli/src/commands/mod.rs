@@ -1,5 +1,6 @@
 //! One file per command, or per thing that commands are about.
 
+pub(crate) mod bench;
 pub(crate) mod job;
 pub(crate) mod local;
 pub(crate) mod logs;

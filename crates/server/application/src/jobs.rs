@@ -171,7 +171,7 @@ pub async fn events(
 /// # Errors
 /// [`Refused::NotFound`].
 pub async fn watch(platform: Arc<Platform>, principal: Principal, id: JobId) -> Result<Watch, Refused> {
-    let mut hints = platform.events.changes();
+    let mut hints = platform.events.changes_of(id);
     hints.mark_unchanged();
     let first = visible(&platform, &principal, Permission::ReadJobs, id).await?;
     Ok(Watch {

@@ -107,7 +107,7 @@ pub async fn open(
     position: u64,
     follow: bool,
 ) -> Result<Reader, Refused> {
-    let mut hints = platform.events.changes();
+    let mut hints = platform.events.changes_of(job);
     hints.mark_unchanged();
     let mut found = visible(&platform, principal, Permission::ReadOutput, job).await?;
     loop {

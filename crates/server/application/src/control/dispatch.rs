@@ -20,6 +20,8 @@ use crate::scheduler::rooms;
 const MAX_SHAPES: usize = 2_000;
 /// The most jobs of one shape in one pass.
 const MAX_PER_SHAPE: usize = 1_000;
+/// How many jobs of a shape are looked at although no worker has a slot for them: workers are made for those.
+const MIN_PER_SHAPE: usize = 64;
 
 /// The dispatch controller.
 #[derive(Debug)]
@@ -39,20 +41,22 @@ impl Pass for Dispatch {
 }
 
 async fn snapshot(platform: &Platform) -> Result<Snapshot, Refused> {
-    let shapes = platform.jobs.claimable(MAX_SHAPES, MAX_PER_SHAPE).await?;
-    if shapes.is_empty() {
-        return Ok(Snapshot::default());
-    }
     let workers = platform.workers.live().await?;
-    let used = platform.jobs.used().await?;
-    let providers = rooms(platform, &workers, &used);
-    let workers = workers
+    let rooms_of_workers: Vec<WorkerRoom> = workers
         .iter()
         .filter_map(|worker| worker_room(platform, worker))
         .collect();
+    let free_slots: usize = rooms_of_workers.iter().map(|room| room.free_slots as usize).sum();
+    let per_shape = free_slots.clamp(MIN_PER_SHAPE, MAX_PER_SHAPE);
+    let shapes = platform.jobs.claimable(MAX_SHAPES, per_shape).await?;
+    if shapes.is_empty() {
+        return Ok(Snapshot::default());
+    }
+    let used = platform.jobs.used().await?;
+    let providers = rooms(platform, &workers, &used);
     Ok(Snapshot {
         shapes,
-        workers,
+        workers: rooms_of_workers,
         providers,
     })
 }
@@ -98,7 +102,12 @@ async fn perform(platform: &Platform, snapshot: &Snapshot, plan: Plan) -> Result
             platform.sessions.wake(claim.worker);
         }
     }
-    if plan.claims.len() == MAX_CLAIMS {
+    // What stood behind the last one that was looked at has its turn.
+    let cut_short = snapshot
+        .shapes
+        .iter()
+        .any(|queue| queue.heads.len() >= MIN_PER_SHAPE);
+    if plan.claims.len() == MAX_CLAIMS || cut_short {
         platform.wake.dispatch.notify_one();
     }
     Ok(())

@@ -33,4 +33,9 @@ pub trait EventBus: Send + Sync + 'static {
     /// A hint that changes after each commit that changed a job, a worker or output. Only a hint: whoever waits
     /// for it also polls.
     fn changes(&self) -> watch::Receiver<u64>;
+
+    /// Like [`EventBus::changes`], for one job and its output; may also change for others.
+    fn changes_of(&self, _job: JobId) -> watch::Receiver<u64> {
+        self.changes()
+    }
 }

@@ -100,7 +100,11 @@ impl EventBus for SqliteStore {
         .await
     }
 
+    fn changes_of(&self, job: JobId) -> watch::Receiver<u64> {
+        self.inner.shared.hints.of_job(job)
+    }
+
     fn changes(&self) -> watch::Receiver<u64> {
-        self.inner.shared.changes.subscribe()
+        self.inner.shared.hints.all()
     }
 }

@@ -11,6 +11,7 @@
 
 mod core;
 mod events;
+mod hints;
 mod job_rows;
 mod jobs;
 mod jobs_read;
@@ -34,9 +35,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use hodei_server_application::ports::{Clock, StoreError};
 use rusqlite::Connection;
 use thiserror::Error;
-use tokio::sync::watch;
 
 use self::core::Core;
+use self::hints::Hints;
 use self::op::{Op, Outcome};
 use self::threads::Threads;
 
@@ -104,7 +105,7 @@ enum Backend {
 /// What the callers and the writer thread both need.
 struct Shared {
     clock: Arc<dyn Clock>,
-    changes: watch::Sender<u64>,
+    hints: Hints,
     operations: AtomicU64,
     transactions: AtomicU64,
 }
@@ -113,7 +114,7 @@ impl Shared {
     fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
         Arc::new(Self {
             clock,
-            changes: watch::Sender::new(0),
+            hints: Hints::new(),
             operations: AtomicU64::new(0),
             transactions: AtomicU64::new(0),
         })
@@ -124,9 +125,7 @@ impl Shared {
         let batch = core.apply(self.clock.now_ms(), ops);
         self.operations.fetch_add(ops.len() as u64, Ordering::Relaxed);
         self.transactions.fetch_add(batch.transactions, Ordering::Relaxed);
-        if batch.outcomes.iter().flatten().any(Outcome::changed) {
-            self.changes.send_modify(|n| *n += 1);
-        }
+        self.hints.committed(ops, &batch.outcomes);
         batch.outcomes
     }
 }

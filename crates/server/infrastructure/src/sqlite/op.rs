@@ -10,7 +10,7 @@ use hodei_server_application::ports::workers::{
 };
 use hodei_server_domain::event::Event;
 use hodei_server_domain::worker::identity::RenewalRequest;
-use hodei_shared::ids::WorkerId;
+use hodei_shared::ids::{JobId, WorkerId};
 
 /// One writing call.
 #[derive(Debug, Clone)]
@@ -27,6 +27,23 @@ pub(super) enum Op {
     Beat(Vec<BeatRecord>),
     CreateToken(TokenRecord),
     PutSealed(String, Vec<u8>),
+}
+
+impl Op {
+    /// The jobs that it may change, for those who follow them.
+    pub(super) fn jobs(&self) -> impl Iterator<Item = JobId> + '_ {
+        let (queued, changed, printed): (&[NewJob], &[JobChange], &[OutputAppend]) = match self {
+            Self::Queue(jobs) => (jobs, &[], &[]),
+            Self::Apply(changes) => (&[], changes, &[]),
+            Self::Append(batches) => (&[], &[], batches),
+            _ => (&[], &[], &[]),
+        };
+        let queued = queued.iter().map(|job| job.id);
+        let changed = changed.iter().map(|change| change.job);
+        queued
+            .chain(changed)
+            .chain(printed.iter().map(|batch| batch.key.job))
+    }
 }
 
 /// What became of the [`Op`] of the same name.
