@@ -131,7 +131,7 @@ pub enum WorkerResult {
         /// Which file and why.
         message: String,
     },
-    /// The worker stopped it because its lease was about to run out.
+    /// The worker stopped it because its lease was about to run out, or because it was told to end itself.
     LeaseLost,
 }
 
@@ -169,7 +169,7 @@ impl WorkerResult {
             },
             Self::LeaseLost => End::new(
                 Reason::Lost,
-                "the worker lost contact and stopped the process in time",
+                "the worker stopped the process, because it lost contact or was told to end",
             ),
         }
     }
