@@ -165,6 +165,7 @@ async fn of_a_job_that_runs() {
         .await;
     for job in [&obeys, &ignores] {
         client.running(job).await;
+        eventually("its tree is seen", || processes::of_job(job).len() >= 3).await;
         let answer = client.cancel(job).await;
         assert!(answer.cancel_requested);
     }
@@ -186,8 +187,9 @@ async fn of_a_job_that_is_ending() {
     let tidies = client.queue(sh(line)).await;
     client.running(&tidies).await;
     client.cancel(&tidies).await;
-    let six = |job: &hodei_jobs::v1::Job| job.attempts[0].output_bytes > 3;
-    client.until(&tidies, "it tidies up", six).await;
+    client
+        .until(&tidies, "it tidies up", |job| job.attempts[0].output_bytes > 3)
+        .await;
     client.cancel(&tidies).await;
     let ended = client.ended(&tidies).await;
     assert_eq!(processes::of_job(&tidies), [0; 0]);

@@ -223,8 +223,14 @@ impl Platform {
             left.into_iter().for_each(processes::kill);
             std::thread::sleep(POLL);
         }
-        for cgroup in workers.iter().flat_map(|worker| cgroups(worker)) {
-            remove_cgroup(&cgroup);
+        // A process that is ending is no longer seen above, but holds its cgroup for a moment.
+        for worker in &workers {
+            while let Some(cgroup) = cgroups(worker).first()
+                && began.elapsed() < PATIENCE
+            {
+                remove_cgroup(cgroup);
+                std::thread::sleep(POLL);
+            }
         }
     }
 }
@@ -278,6 +284,6 @@ fn remove_cgroup(cgroup: &Path) {
             remove_cgroup(&entry.path());
         }
     }
-    // One that is busy stays; its processes were killed above.
+    // One that is busy stays for now.
     let _busy = std::fs::remove_dir(cgroup);
 }

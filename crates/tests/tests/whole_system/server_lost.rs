@@ -76,7 +76,7 @@ async fn an_absence_of_two_certificate_lives_costs_no_attempt() {
     let (ticks, stop, go) = (platform.path("ticks"), platform.path("stop"), platform.path("go"));
     let goes_on = client
         .queue(sh(format!(
-            "i=0; while ! test -e {}; do echo tick $i; echo >> {}; i=$((i+1)); sleep 0.2; done; echo end",
+            "i=0; while test $i -lt 2000 && ! test -e {}; do echo tick $i; echo >> {}; i=$((i+1)); sleep 0.2; done; echo end",
             stop.display(),
             ticks.display()
         )))

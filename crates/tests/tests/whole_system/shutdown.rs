@@ -67,3 +67,25 @@ async fn running_jobs_end_and_queued_ones_are_kept() {
     let next = client.ended(&client.queue(sh("true")).await).await;
     assert_end(&next, (JobState::Succeeded, Some(0), None, "exit_code"));
 }
+
+/// What every other test relies on when it fails.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_test_that_fails_leaves_nothing() {
+    let platform = Platform::start().await;
+    let client = platform.client().await;
+    let child = long_sleep();
+    let job = client
+        .queue(sh(format!(
+            "trap '' TERM; echo up; setsid sleep {child} & sleep {child}"
+        )))
+        .await;
+    client.running(&job).await;
+    let (data, workers) = (platform.data(), platform.workers());
+    assert!(processes::below(&data).len() >= 3 && !workers.is_empty());
+    tokio::task::spawn_blocking(move || drop(platform))
+        .await
+        .expect("dropped");
+    assert_eq!(processes::below(&data), [0; 0]);
+    assert_eq!(processes::with_argument(&child), [0; 0]);
+    assert!(!data.exists() && workers.iter().all(|worker| cgroups(&worker.id).is_empty()));
+}
