@@ -1,4 +1,6 @@
-//! Time, tasks and randomness of a real machine.
+//! Time, tasks, randomness and files of a real machine.
+
+pub mod files;
 
 use std::future::Future;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

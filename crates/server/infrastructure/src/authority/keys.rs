@@ -17,6 +17,7 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use super::seal::Sealer;
+use crate::system::files::sync_parent;
 
 const LINE_PREFIX: &str = "hodei-key-1:";
 /// Length of a key.
@@ -141,6 +142,7 @@ fn make(path: &Path) -> io::Result<()> {
     file.sync_all()?;
     let linked = std::fs::hard_link(&beside, path);
     std::fs::remove_file(&beside)?;
+    sync_parent(path)?;
     match linked {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
         _ => Ok(()),

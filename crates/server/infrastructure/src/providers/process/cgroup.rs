@@ -1,7 +1,7 @@
 //! The cgroup (version 2) below which a worker keeps its jobs: found, tried, killed, removed.
 
-use std::fs;
-use std::io;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -35,13 +35,22 @@ pub(super) fn can_kill_by_cgroup() -> bool {
     fs::remove_dir(&probe).is_ok() && can
 }
 
+/// Kills all that is in a worker's cgroup, where the kernel can (Linux 5.14); elsewhere, or if there is no such
+/// cgroup, it does nothing.
+pub(super) fn kill(cgroup: &Path) -> io::Result<()> {
+    let opened = OpenOptions::new().write(true).open(cgroup.join("cgroup.kill"));
+    match opened.and_then(|mut file| file.write_all(b"1")) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Kills all that is in a worker's cgroup and removes it, with everything below.
 pub(super) fn kill_and_remove(cgroup: &Path, patience: Duration) -> io::Result<()> {
     if !cgroup.is_dir() {
         return Ok(());
     }
-    // The file is not there in the hierarchy's root only, and this is none.
-    fs::write(cgroup.join("cgroup.kill"), "1")?;
+    kill(cgroup)?;
     let until = Instant::now() + patience;
     loop {
         match remove(cgroup) {
@@ -65,4 +74,19 @@ fn remove(cgroup: &Path) -> io::Result<()> {
 
 fn libc_ebusy() -> i32 {
     rustix::io::Errno::BUSY.raw_os_error()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cgroup_that_can_not_be_killed_as_a_whole_is_removed() {
+        let temp = tempfile::tempdir().expect("a folder");
+        let cgroup = temp.path().join("hodei-worker");
+        fs::create_dir_all(cgroup.join("slot-0/job")).expect("made");
+        kill_and_remove(&cgroup, Duration::ZERO).expect("removed");
+        assert!(!cgroup.exists());
+        kill_and_remove(&cgroup, Duration::ZERO).expect("nothing to remove");
+    }
 }

@@ -1,12 +1,23 @@
-//! A worker's folder: `lock`, `worker.log` and `machine.json`.
+//! A worker's folder with `lock` and `worker.log`, and beside it `ID.json`, the record of its process.
+//!
+//! Jobs of the same user can write in the folder, so nothing in it is believed: the record, which names what is
+//! killed, lies outside, and a lock that is free, missing or something else frees no worker whose process lives.
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
+
+use crate::system::files::{remove_tree, write_private};
+
+/// How much of a worker's log is told.
+const TOLD_BYTES: u64 = 1 << 10;
+/// How many lines of it.
+const TOLD_LINES: usize = 5;
 
 /// What is known of a worker's process, for a server that did not start it itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,41 +89,137 @@ impl WorkerFolder {
 
     pub(super) fn open_log(&self) -> io::Result<File> {
         OpenOptions::new()
+            .read(true)
             .append(true)
             .create(true)
             .mode(0o600)
             .open(self.0.join("worker.log"))
     }
 
+    fn record(&self) -> PathBuf {
+        self.0.with_extension("json")
+    }
+
     pub(super) fn write_record(&self, record: &MachineRecord) -> io::Result<()> {
-        let unfinished = self.0.join("machine.json.new");
-        std::fs::write(&unfinished, serde_json::to_vec(record)?)?;
-        std::fs::rename(unfinished, self.0.join("machine.json"))
+        write_private(&self.record(), &serde_json::to_vec(record)?)
     }
 
     pub(super) fn read_record(&self) -> Option<MachineRecord> {
-        serde_json::from_slice(&std::fs::read(self.0.join("machine.json")).ok()?).ok()
+        serde_json::from_slice(&std::fs::read(self.record()).ok()?).ok()
     }
 
-    /// Whether nobody holds the worker's lock. A worker takes it first of all and holds it for life.
-    pub(super) fn lock_is_free(&self) -> io::Result<bool> {
-        let file = match File::open(self.0.join("lock")) {
+    /// Removes the record; it is no error if it is not there.
+    pub(super) fn remove_record(&self) -> io::Result<()> {
+        match std::fs::remove_file(self.record()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the worker has ended: nobody holds its lock, and the process of its record is not alive.
+    pub(super) fn is_free(&self, record: Option<&MachineRecord>) -> io::Result<bool> {
+        Ok(self.lock_is_free()? && !record.is_some_and(MachineRecord::is_alive))
+    }
+
+    /// Whether nobody holds the worker's lock. A worker takes it first of all and holds it for life; what a job put
+    /// in its place is nobody's.
+    fn lock_is_free(&self) -> io::Result<bool> {
+        // A pipe does not block, and no link is followed.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = match rustix::fs::open(self.0.join("lock"), flags, Mode::empty()) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
-            Err(error) => return Err(error),
+            Err(Errno::NOENT | Errno::LOOP | Errno::ACCESS | Errno::NXIO) => return Ok(true),
+            Err(error) => return Err(error.into()),
         };
         match flock(&file, FlockOperation::NonBlockingLockShared) {
             Ok(()) => Ok(true),
-            Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
+            Err(Errno::WOULDBLOCK) => Ok(false),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Removes the folder; it is no error if it is not there.
+    /// Removes the folder and then the record; it is no error if they are not there.
     pub(super) fn remove(&self) -> io::Result<()> {
-        match std::fs::remove_dir_all(&self.0) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
+        remove_tree(&self.0)?;
+        self.remove_record()
+    }
+}
+
+/// The last lines of a log, as one line.
+pub(super) fn last_lines(log: &File) -> io::Result<String> {
+    let end = log.metadata()?.len();
+    let from = end.saturating_sub(TOLD_BYTES);
+    let mut bytes = vec![0; usize::try_from(end - from).unwrap_or(0)];
+    let read = log.read_at(&mut bytes, from)?;
+    let text = String::from_utf8_lossy(&bytes[..read]);
+    let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    let last = &lines[lines.len().saturating_sub(TOLD_LINES)..];
+    Ok(hodei_shared::text::one_line(&last.join(" | ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(temp: &tempfile::TempDir) -> WorkerFolder {
+        let folder = WorkerFolder::new(temp.path().join("worker"));
+        folder.create().expect("made");
+        folder
+    }
+
+    #[test]
+    fn what_jobs_can_write_frees_no_worker_that_lives() {
+        let temp = tempfile::tempdir().expect("a folder");
+        let folder = folder(&temp);
+        let alive = MachineRecord::of(std::process::id(), None);
+        let ended = MachineRecord {
+            boot_id: "another boot".to_owned(),
+            ..alive.clone()
+        };
+        let free = |record: &MachineRecord| folder.is_free(Some(record)).expect("looked at");
+        let lock = folder.path().join("lock");
+        assert!(!free(&alive) && free(&ended), "the lock is missing");
+        std::os::unix::fs::symlink("/dev/zero", &lock).expect("made");
+        assert!(!free(&alive) && free(&ended), "the lock is a link");
+        std::fs::remove_file(&lock).expect("removed");
+        let held = File::create(&lock).expect("made");
+        assert!(!free(&alive) && free(&ended), "nobody holds the lock");
+        flock(&held, FlockOperation::LockExclusive).expect("locked");
+        assert!(!free(&alive) && !free(&ended), "the lock is held");
+        assert!(!folder.is_free(None).expect("looked at"));
+    }
+
+    #[test]
+    fn a_record_lies_beside_the_folder_and_goes_with_it() {
+        let temp = tempfile::tempdir().expect("a folder");
+        let folder = folder(&temp);
+        let forged = MachineRecord::of(1, Some("/sys/fs/cgroup/other".into()));
+        let forged = serde_json::to_vec(&forged).expect("written");
+        std::fs::write(folder.path().join("machine.json"), forged).expect("written");
+        assert_eq!(folder.read_record(), None);
+        let record = MachineRecord::of(std::process::id(), None);
+        folder.write_record(&record).expect("written");
+        assert_eq!(folder.read_record(), Some(record));
+        folder.remove().expect("removed");
+        assert_eq!(std::fs::read_dir(temp.path()).expect("read").count(), 0);
+        folder.remove().expect("nothing to remove");
+    }
+
+    #[test]
+    fn the_last_lines_of_a_log_are_told_as_one() {
+        let temp = tempfile::tempdir().expect("a folder");
+        let path = temp.path().join("log");
+        for (text, want) in [
+            ("", "".to_owned()),
+            ("a\n\nb\n", "a | b".to_owned()),
+            (&"1\n2\n3\n4\n5\n6\n".to_owned(), "2 | 3 | 4 | 5 | 6".to_owned()),
+            (&"x".repeat(5_000), "x".repeat(1 << 10)),
+        ] {
+            std::fs::write(&path, text).expect("written");
+            assert_eq!(
+                last_lines(&File::open(&path).expect("opened")).expect("read"),
+                want
+            );
         }
     }
 }

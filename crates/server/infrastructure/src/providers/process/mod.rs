@@ -1,17 +1,18 @@
 //! Workers as processes of this machine.
 //!
-//! Each worker has a folder of its own, named by its id: the lock that it holds for life, its log, and a record
-//! of its process and cgroup. So a server that lost its memory still finds every worker it ever started.
+//! Each worker has a folder of its own, named by its id, with the lock that it holds for life and its log; beside
+//! it is a record of its process and cgroup. So a server that lost its memory still finds every worker it ever started.
 //! Invariants: nothing secret is in a command line, an environment or a file · a worker is gone only when its lock
-//! is free and its tree was killed · its folder goes last, so an interrupted clean-up is found and repeated.
+//! is free and its tree was killed · its folder goes after that, so an interrupted clean-up is found and repeated.
 
 mod cgroup;
 mod folder;
 mod tree;
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -28,7 +29,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, Command};
 use tokio::sync::Notify;
 
-use folder::{MachineRecord, WorkerFolder};
+use folder::{MachineRecord, WorkerFolder, last_lines};
 
 /// How many jobs a worker runs at once where each can be killed as a whole by its cgroup.
 const SLOTS_WITH_CGROUPS: u32 = 64;
@@ -156,8 +157,7 @@ impl ProcessProvider {
         }
     }
 
-    fn spawn(&self, folder: &WorkerFolder) -> std::io::Result<Child> {
-        let log = folder.open_log()?;
+    fn spawn(&self, folder: &WorkerFolder, log: &File) -> std::io::Result<Child> {
         Command::new(&self.config.program)
             .args(&self.config.arguments)
             .arg("--folder")
@@ -166,12 +166,13 @@ impl ProcessProvider {
             .current_dir("/")
             .stdin(Stdio::piped())
             .stdout(Stdio::from(log.try_clone()?))
-            .stderr(Stdio::from(log))
+            .stderr(Stdio::from(log.try_clone()?))
             .spawn()
     }
 
-    /// Waits for the child's end in a task of its own, so that it never stays a zombie.
-    fn reap(&self, worker: WorkerId, pid: u32, mut child: Child) {
+    /// Waits for the child's end in a task of its own, so that it never stays a zombie. What a worker that failed
+    /// said last is told: its folder goes soon.
+    fn reap(&self, worker: WorkerId, pid: u32, mut child: Child, log: File) {
         let shared = Arc::clone(&self.shared);
         shared
             .children
@@ -180,7 +181,14 @@ impl ProcessProvider {
             .insert(worker, pid);
         tokio::spawn(async move {
             let status = child.wait().await;
-            tracing::debug!(worker_id = %worker, ?status, "worker process ended");
+            match status.as_ref().ok().and_then(ExitStatus::code) {
+                Some(exit_code @ 1..) => {
+                    let last = last_lines(&log).unwrap_or_default();
+                    tracing::warn!(worker_id = %worker, exit_code, log = %last, "worker process failed");
+                }
+                _ => tracing::debug!(worker_id = %worker, ?status, "worker process ended"),
+            }
+            drop(log);
             shared
                 .children
                 .lock()
@@ -191,6 +199,21 @@ impl ProcessProvider {
         });
     }
 
+    /// Removes the record, or the beginning of one, of a worker whose folder is gone.
+    fn remove_if_orphaned(&self, name: &str, path: &Path) {
+        let first = name.trim_start_matches('.').split('.').next().unwrap_or_default();
+        let Ok(worker) = first.parse::<WorkerId>() else {
+            return;
+        };
+        // A worker's folder is there before its record is, and goes before it.
+        if !self.worker_folder(worker).exists()
+            && let Err(error) = std::fs::remove_file(path)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(path = %path.display(), %error, "a record without a worker could not be removed");
+        }
+    }
+
     fn state(&self, worker: WorkerId) -> WorkerState {
         let folder = self.worker_folder(worker);
         if !folder.exists() {
@@ -199,7 +222,7 @@ impl ProcessProvider {
         if self.is_child(worker) {
             return WorkerState::Running;
         }
-        match folder.lock_is_free() {
+        match folder.is_free(folder.read_record().as_ref()) {
             Ok(true) => WorkerState::Exited,
             Ok(false) => WorkerState::Running,
             Err(error) => {
@@ -253,13 +276,16 @@ impl WorkerProvider for ProcessProvider {
         folder
             .create()
             .map_err(|error| unavailable("can not make", folder.path(), &error))?;
+        let log = folder
+            .open_log()
+            .map_err(|error| unavailable("can not write into", folder.path(), &error))?;
         let mut child = self
-            .spawn(&folder)
+            .spawn(&folder, &log)
             .map_err(|error| unavailable("can not start", &self.config.program, &error))?;
         let pid = child.id().unwrap_or(0);
         let stdin = child.stdin.take();
         let record = MachineRecord::of(pid, cgroup::worker_cgroup(spec.worker));
-        self.reap(spec.worker, pid, child);
+        self.reap(spec.worker, pid, child, log);
         folder
             .write_record(&record)
             .map_err(|error| unavailable("can not write into", folder.path(), &error))?;
@@ -286,7 +312,9 @@ impl WorkerProvider for ProcessProvider {
     async fn destroy_worker(&self, handle: &WorkerHandle) -> Result<(), ProviderError> {
         let folder = self.worker_folder(handle.worker);
         if !folder.exists() {
-            return Ok(());
+            return folder
+                .remove_record()
+                .map_err(|error| unavailable("can not remove the record beside", folder.path(), &error));
         }
         let record = folder.read_record();
         let worker = handle.worker;
@@ -307,9 +335,14 @@ impl WorkerProvider for ProcessProvider {
 
     async fn health_check(&self) -> Result<Health, ProviderError> {
         let program = &self.config.program;
-        if let Err(error) = rustix::fs::access(program, rustix::fs::Access::EXEC_OK) {
+        let executable = match rustix::fs::access(program, rustix::fs::Access::EXEC_OK) {
+            Ok(()) if program.is_dir() => Err(rustix::io::Errno::ISDIR),
+            executable => executable,
+        };
+        if let Err(error) = executable {
             let message = format!(
-                "the worker program {} can not be executed: {error}",
+                "the worker program {} can not be executed: {error}; install it there, or name it in \
+                 HODEI_WORKER_BINARY",
                 program.display()
             );
             return Ok(Health {
@@ -339,11 +372,10 @@ impl WorkerProvider for ProcessProvider {
         let mut found = Vec::new();
         for entry in entries {
             let entry = entry.map_err(|error| unavailable("can not list", &self.config.folder, &error))?;
-            let Some(worker) = entry
-                .file_name()
-                .to_str()
-                .and_then(|name| name.parse::<WorkerId>().ok())
-            else {
+            let name = entry.file_name();
+            let name = name.to_str().unwrap_or_default();
+            let Ok(worker) = name.parse::<WorkerId>() else {
+                self.remove_if_orphaned(name, &entry.path());
                 continue;
             };
             let machine = self
@@ -358,5 +390,81 @@ impl WorkerProvider for ProcessProvider {
 
     async fn changed(&self) {
         self.shared.changed.notified().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn provider(temp: &tempfile::TempDir, program: &str) -> ProcessProvider {
+        let config = ProcessConfig {
+            id: ProviderId::new("local").expect("a name"),
+            folder: temp.path().to_owned(),
+            program: program.into(),
+            arguments: Vec::new(),
+            labels: Labels::default(),
+            capacity: Resources::default(),
+            max_workers: 1,
+            bootstrap: BootstrapBase {
+                root_certificates: String::new(),
+                server_name: String::new(),
+                addresses: Vec::new(),
+                socket: None,
+                leave_after: Duration::ZERO,
+                cover: None,
+            },
+        };
+        ProcessProvider::new(config).expect("made")
+    }
+
+    #[tokio::test]
+    async fn only_workers_are_listed_and_orphaned_records_go() {
+        let temp = tempfile::tempdir().expect("a folder");
+        let provider = provider(&temp, "/bin/true");
+        let (there, gone) = (WorkerId::from_bytes([1; 16]), WorkerId::from_bytes([2; 16]));
+        let record = MachineRecord::of(1 << 30, None);
+        let folder = provider.worker_folder(there);
+        folder.create().expect("made");
+        folder.write_record(&record).expect("written");
+        provider
+            .worker_folder(gone)
+            .write_record(&record)
+            .expect("written");
+        std::fs::write(temp.path().join(format!(".{gone}.json.1")), "half").expect("written");
+        std::fs::write(temp.path().join("note.txt"), "a person's").expect("written");
+        let listed = provider.list_workers().await.expect("listed");
+        let handle = WorkerHandle {
+            worker: there,
+            machine: format!("pid {}", 1 << 30),
+        };
+        assert_eq!(listed, [(handle.clone(), WorkerState::Exited)]);
+        let names = || {
+            let entries = std::fs::read_dir(temp.path()).expect("read");
+            entries.map(|entry| entry.expect("read").file_name()).count()
+        };
+        assert_eq!(names(), 3);
+        provider.destroy_worker(&handle).await.expect("removed");
+        assert_eq!(names(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_missing_worker_program_is_named() {
+        let temp = tempfile::tempdir().expect("a folder");
+        let health = provider(&temp, "/nowhere/hodei-worker").health_check().await;
+        let health = health.expect("looked at");
+        assert!(
+            !health.healthy && health.message.contains("/nowhere/hodei-worker"),
+            "{health:?}"
+        );
+        let health = provider(&temp, "/bin").health_check().await.expect("looked at");
+        assert!(!health.healthy, "a folder is no program");
+        assert!(
+            provider(&temp, "/bin/true")
+                .health_check()
+                .await
+                .expect("looked at")
+                .healthy
+        );
     }
 }

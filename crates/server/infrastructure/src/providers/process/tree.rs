@@ -18,12 +18,17 @@ pub(super) fn kill_all(
     patience: Duration,
 ) -> io::Result<()> {
     let until = Instant::now() + patience;
+    let cgroup = record.and_then(|record| record.cgroup.as_ref());
     if let Some(record) = record {
         kill_worker(record)?;
     }
+    // A job that hides its mark and holds the lock is in the cgroup, so it does not hold up what follows.
+    if let Some(cgroup) = cgroup {
+        cgroup::kill(cgroup)?;
+    }
     loop {
         let left = kill_marked(worker)?;
-        if left == 0 && folder.lock_is_free()? && !record.is_some_and(MachineRecord::is_alive) {
+        if left == 0 && folder.is_free(record)? {
             break;
         }
         if Instant::now() >= until {
@@ -34,7 +39,7 @@ pub(super) fn kill_all(
         }
         std::thread::sleep(Duration::from_millis(2));
     }
-    if let Some(cgroup) = record.and_then(|record| record.cgroup.as_ref()) {
+    if let Some(cgroup) = cgroup {
         cgroup::kill_and_remove(cgroup, patience)?;
     }
     folder.remove()
