@@ -31,23 +31,38 @@ pub async fn authenticate(platform: &Platform, token: &str) -> Result<Principal,
     })
 }
 
-/// Makes the first token, if the store has none that is valid.
+/// Makes a token that nobody knows yet: it is valid once [`keep_first_token`] has kept it.
+pub fn new_token(platform: &Platform) -> SecretString {
+    let (mut id, mut secret) = ([0; 10], [0; 32]);
+    platform.rng.fill(&mut id);
+    platform.rng.fill(&mut secret);
+    Credential::new_token(id, secret).token_text()
+}
+
+/// Keeps a token, if the store has none that is valid; tells whether it did. Whoever makes the token keeps its
+/// text first: from here on it is the only one.
+///
+/// # Errors
+/// [`Refused::Unauthenticated`] if `token` is none; a store error as such.
+pub async fn keep_first_token(platform: &Platform, token: &str) -> Result<bool, Refused> {
+    let credential = Credential::parse_token(token).ok_or(Refused::Unauthenticated)?;
+    let record = TokenRecord {
+        secret_hash: platform.authority.token_hash(credential.secret.expose()),
+        id: credential.id,
+        namespace: Namespace::default_namespace(),
+        revoked: false,
+    };
+    Ok(platform.tokens.create_first(record).await?)
+}
+
+/// Makes the first token and keeps it, if the store has none that is valid.
 ///
 /// # Errors
 /// A store error as such.
 pub async fn bootstrap_token(platform: &Platform) -> Result<Option<SecretString>, Refused> {
-    let (mut id, mut secret) = ([0; 10], [0; 32]);
-    platform.rng.fill(&mut id);
-    platform.rng.fill(&mut secret);
-    let credential = Credential::new_token(id, secret);
-    let record = TokenRecord {
-        id: credential.id.clone(),
-        secret_hash: platform.authority.token_hash(credential.secret.expose()),
-        namespace: Namespace::default_namespace(),
-        revoked: false,
-    };
-    let created = platform.tokens.create_first(record).await?;
-    Ok(created.then(|| credential.token_text()))
+    let token = new_token(platform);
+    let kept = keep_first_token(platform, token.expose()).await?;
+    Ok(kept.then_some(token))
 }
 
 /// Lets pass only who may do this.

@@ -6,8 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow};
-use hodei_server_application::access;
+use anyhow::{Result, anyhow};
 use hodei_server_application::control::{self, Shutdown};
 use hodei_server_application::platform::{Platform, PlatformParts, PlatformSettings};
 use hodei_server_application::ports::Clock as _;
@@ -23,7 +22,7 @@ use crate::doors::Bound;
 use crate::folder::{DataFolder, write_private};
 use crate::providers::{self, Bootstrap};
 use crate::settings::{Mode, Settings};
-use crate::{Ready, harden};
+use crate::{Ready, first_token, harden};
 
 /// How long running jobs get to end as they are asked to, the default grace and a little.
 const JOBS_END: Duration = Duration::from_secs(15);
@@ -78,7 +77,7 @@ async fn serve(
     let bound = Bound::bind(settings, folder).await?;
     let spawner = TaskSpawner::default();
     let (platform, authority) = compose(settings, folder, &bound, &spawner).await?;
-    write_token(settings, &platform).await?;
+    first_token::keep(&settings.admin_token_file, &platform).await?;
     let said = Ready {
         address: bound.url(settings),
         socket: bound.client_socket.clone(),
@@ -156,13 +155,4 @@ async fn compose(
         },
     });
     Ok((Arc::new(platform), authority))
-}
-
-/// Writes the first token, if the store has none. The secret is nowhere else.
-async fn write_token(settings: &Settings, platform: &Platform) -> Result<()> {
-    let Some(token) = access::bootstrap_token(platform).await? else {
-        return Ok(());
-    };
-    write_private(&settings.admin_token_file, &format!("{}\n", token.expose()))
-        .context("the first token could not be kept; remove the data folder and start again")
 }

@@ -94,7 +94,8 @@ impl Bound {
         names.extend(settings.public_names.iter().cloned());
         names.push(authority.server_name());
         let clients = client_router(platform, HostNames::new(names), closing)?;
-        let workers = worker_router(platform, closing);
+        // One guard for each door: those who register over the network do not crowd out workers of this machine.
+        let workers = || worker_router(platform, closing);
         let worker_tls = authority.worker_door()?;
         let limits = Limits {
             connections,
@@ -110,13 +111,8 @@ impl Bound {
         Ok([
             door("client", self.client, client_tls, clients.clone()),
             door("client socket", self.client_unix, None, clients),
-            door(
-                "worker",
-                self.worker,
-                Some(Arc::clone(&worker_tls)),
-                workers.clone(),
-            ),
-            door("worker socket", self.worker_unix, Some(worker_tls), workers),
+            door("worker", self.worker, Some(Arc::clone(&worker_tls)), workers()),
+            door("worker socket", self.worker_unix, Some(worker_tls), workers()),
         ])
     }
 

@@ -5,13 +5,12 @@
 //! claimed, under the lock of `local/` itself, so that none is taken for left before it is locked.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, bail};
 use hodei_server_application::ports::Rng as _;
-use hodei_server_infrastructure::system::SystemRng;
+use hodei_server_infrastructure::system::{SystemRng, files};
 
 const LOCK: &str = "lock";
 
@@ -79,7 +78,7 @@ impl DataFolder {
     /// Removes the folder with all that is in it.
     pub(crate) fn remove(self) -> Result<()> {
         let shown = self.path.display();
-        std::fs::remove_dir_all(&self.path).with_context(|| format!("{shown} can not be removed"))
+        files::remove_tree(&self.path).with_context(|| format!("{shown} can not be removed"))
     }
 }
 
@@ -109,20 +108,8 @@ fn make_private(path: &Path) -> Result<()> {
 
 /// Writes a file that only its owner can read, whole or not at all.
 pub(crate) fn write_private(path: &Path, text: &str) -> Result<()> {
-    let folder = path
-        .parent()
-        .ok_or_else(|| anyhow!("{} is no file", path.display()))?;
-    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("file");
-    let beside = folder.join(format!(".{name}.{}", std::process::id()));
-    let write = || -> std::io::Result<()> {
-        let _ = std::fs::remove_file(&beside);
-        let mut options = OpenOptions::new();
-        let mut file = options.create_new(true).write(true).mode(0o600).open(&beside)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        std::fs::rename(&beside, path)
-    };
-    write().with_context(|| format!("{} can not be written", path.display()))
+    files::write_private(path, text.as_bytes())
+        .with_context(|| format!("{} can not be written", path.display()))
 }
 
 #[cfg(test)]
@@ -161,20 +148,5 @@ mod tests {
         let path = next.path().to_owned();
         next.remove().expect("removed");
         assert!(!path.exists());
-    }
-
-    #[test]
-    fn a_private_file_is_whole_and_private() {
-        let temp = tempfile::tempdir().expect("a folder");
-        let path = temp.path().join("token");
-        for text in ["first\n", "second\n"] {
-            write_private(&path, text).expect("written");
-            assert_eq!(std::fs::read_to_string(&path).expect("read"), text);
-        }
-        assert_eq!(
-            std::fs::metadata(&path).expect("there").permissions().mode() & 0o777,
-            0o600
-        );
-        assert_eq!(std::fs::read_dir(temp.path()).expect("read").count(), 1);
     }
 }

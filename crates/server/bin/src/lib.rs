@@ -6,6 +6,7 @@
 
 mod compose;
 mod doors;
+mod first_token;
 mod folder;
 mod harden;
 mod providers;

@@ -28,7 +28,8 @@ pub(crate) fn build(
     data_dir: &Path,
     bootstrap: &Bootstrap,
 ) -> Result<Vec<Arc<dyn WorkerProvider>>> {
-    let program = std::env::current_exe().context("can not tell which program this is")?;
+    let own = std::env::current_exe().context("can not tell which program this is")?;
+    let (program, arguments) = worker_program(&own, settings.worker_binary.as_deref());
     let leave_after = match settings.mode {
         Mode::Dev | Mode::Server => Duration::from_secs(300),
         Mode::Local => Duration::from_secs(5),
@@ -38,7 +39,7 @@ pub(crate) fn build(
             id: provider.id.clone(),
             folder: workers_folder(data_dir, provider),
             program: program.clone(),
-            arguments: vec!["worker".to_owned()],
+            arguments: arguments.clone(),
             labels: provider.labels.clone(),
             capacity: capacity(provider),
             max_workers: provider.max_workers,
@@ -56,6 +57,23 @@ pub(crate) fn build(
         Ok(Arc::new(made) as Arc<dyn WorkerProvider>)
     };
     settings.providers.iter().map(one).collect()
+}
+
+/// The program that is a worker, and what stands before its other arguments. `hodei` has a worker in it; any other
+/// program has `hodei-worker` beside it. That it is missing is said by the provider, when it is asked for its health.
+fn worker_program(own: &Path, asked: Option<&Path>) -> (PathBuf, Vec<String>) {
+    let is_hodei = |path: &Path| path.file_name().is_some_and(|name| name == "hodei");
+    let program = match asked {
+        Some(asked) => asked.to_owned(),
+        None if is_hodei(own) => own.to_owned(),
+        None => own.with_file_name("hodei-worker"),
+    };
+    let arguments = if is_hodei(&program) {
+        vec!["worker".to_owned()]
+    } else {
+        Vec::new()
+    };
+    (program, arguments)
 }
 
 /// Each provider has workers of its own, also where several make processes.
@@ -127,6 +145,30 @@ fn mem_total(meminfo: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_worker_is_hodei_itself_or_stands_beside_the_server() {
+        for (own, asked, program, arguments) in [
+            ("/usr/bin/hodei", None, "/usr/bin/hodei", &["worker"][..]),
+            ("/usr/bin/hodei-server", None, "/usr/bin/hodei-worker", &[]),
+            (
+                "/usr/bin/hodei",
+                Some("/opt/hodei-worker"),
+                "/opt/hodei-worker",
+                &[],
+            ),
+            (
+                "/usr/bin/hodei-server",
+                Some("/opt/hodei"),
+                "/opt/hodei",
+                &["worker"],
+            ),
+        ] {
+            let found = worker_program(Path::new(own), asked.map(Path::new));
+            let arguments = arguments.iter().map(|text| (*text).to_owned()).collect();
+            assert_eq!(found, (PathBuf::from(program), arguments), "{own} {asked:?}");
+        }
+    }
 
     #[test]
     fn the_machine_has_processors_and_memory() {

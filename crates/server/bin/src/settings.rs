@@ -49,6 +49,8 @@ pub struct Environment {
     pub data_dir: Option<PathBuf>,
     /// HODEI_CONFIG.
     pub config: Option<PathBuf>,
+    /// HODEI_WORKER_BINARY.
+    pub worker_binary: Option<PathBuf>,
     /// XDG_DATA_HOME.
     pub xdg_data_home: Option<PathBuf>,
     /// HOME.
@@ -68,6 +70,7 @@ impl Environment {
         Self {
             data_dir: path("HODEI_DATA_DIR"),
             config: path("HODEI_CONFIG"),
+            worker_binary: path("HODEI_WORKER_BINARY"),
             xdg_data_home: path("XDG_DATA_HOME"),
             home: path("HOME"),
             root: rustix::process::geteuid().is_root(),
@@ -155,6 +158,8 @@ pub struct Settings {
     pub public_names: Vec<String>,
     /// Where workers are made.
     pub providers: Vec<ProviderSettings>,
+    /// The program that process workers run; `None`: the one that came with this server.
+    pub worker_binary: Option<PathBuf>,
     /// How long a worker's certificate is valid. No user sets it; tests shorten it.
     pub worker_certificate_life: Duration,
     /// How often workers beat. No user sets it; tests shorten it.
@@ -218,6 +223,12 @@ impl Settings {
             public_names: file.public_names,
             providers: providers(mode, file.providers)?,
             data_dir,
+            worker_binary: environment
+                .worker_binary
+                .as_ref()
+                .map(std::path::absolute)
+                .transpose()
+                .context("HODEI_WORKER_BINARY has no absolute path")?,
             worker_certificate_life: Duration::from_secs(30 * 60),
             beat_interval: Duration::from_secs(10),
         })

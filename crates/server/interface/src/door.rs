@@ -78,7 +78,8 @@ pub fn client_router(
     Ok(router.layer(from_fn_with_state(guard, guard_client)))
 }
 
-/// What workers reach. Open streams end when `closing` is cancelled.
+/// What workers reach over one door; how many of them may register at once is counted for each router. Open
+/// streams end when `closing` is cancelled.
 pub fn worker_router(platform: &Arc<Platform>, closing: &CancellationToken) -> Router {
     let agent = WorkerAgentServiceServer::new(WorkerAgent {
         platform: Arc::clone(platform),

@@ -1,5 +1,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 
+use hodei_jobs::v1;
+use hodei_jobs::v1::job_execution_service_client::JobExecutionServiceClient;
 use hodei_server_bin::settings::Mode;
 
 use crate::world::Server;
@@ -56,4 +58,70 @@ async fn files_are_private_and_the_token_is_made_once() {
     let server = Server::start(Mode::Dev, &data).await.expect("started");
     assert!(!data.join("admin.token").exists(), "the store has a token");
     server.stop().await.expect("ended well");
+}
+
+#[tokio::test]
+async fn a_token_that_was_written_but_not_kept_is_kept_by_the_next_start() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("data");
+    let server = Server::start(Mode::Dev, &data).await.expect("started");
+    let token = server.token();
+    server.stop().await.expect("ended well");
+    // A file in a new data folder is what a server leaves that ends between the file and the store.
+    let next = folder.path().join("next");
+    std::fs::create_dir(&next).expect("made");
+    let file = next.join("admin.token");
+    std::fs::write(&file, format!("{token}\n")).expect("written");
+    let private = std::fs::Permissions::from_mode(0o600);
+    std::fs::set_permissions(&file, private).expect("set");
+    let server = Server::start(Mode::Dev, &next).await.expect("started");
+    assert_eq!(server.token(), token);
+    assert!(lists_jobs(&server, &token).await);
+    server.stop().await.expect("ended well");
+    // A file that holds another token is left alone once the store has one.
+    let (other, shown) = (
+        token_of_another(folder.path()).await,
+        std::fs::read_to_string(&file),
+    );
+    assert_ne!(shown.expect("read").trim_end(), other);
+    std::fs::write(&file, format!("{other}\n")).expect("written");
+    let server = Server::start(Mode::Dev, &next).await.expect("started");
+    assert_eq!(server.token(), other);
+    assert!(lists_jobs(&server, &token).await && !lists_jobs(&server, &other).await);
+    server.stop().await.expect("ended well");
+}
+
+#[tokio::test]
+async fn a_token_that_others_could_have_put_there_is_not_kept() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let other = token_of_another(folder.path()).await;
+    let data = folder.path().join("data");
+    std::fs::create_dir(&data).expect("made");
+    for text in [other.as_str(), "no token"] {
+        let file = data.join("admin.token");
+        std::fs::write(&file, text).expect("written");
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).expect("set");
+        let _ = std::fs::remove_file(data.join("hodei.db"));
+        let server = Server::start(Mode::Dev, &data).await.expect("started");
+        assert_ne!(server.token(), text);
+        assert!(lists_jobs(&server, &server.token()).await);
+        server.stop().await.expect("ended well");
+    }
+}
+
+async fn token_of_another(folder: &std::path::Path) -> String {
+    let server = Server::start(Mode::Dev, &folder.join("another"))
+        .await
+        .expect("started");
+    let token = server.token();
+    server.stop().await.expect("ended well");
+    token
+}
+
+async fn lists_jobs(server: &Server, token: &str) -> bool {
+    let mut client = JobExecutionServiceClient::new(server.channel().await);
+    let mut request = tonic::Request::new(v1::ListJobsRequest::default());
+    let bearer = format!("Bearer {token}").parse().expect("a header");
+    request.metadata_mut().insert("authorization", bearer);
+    client.list_jobs(request).await.is_ok()
 }
