@@ -20,11 +20,14 @@ use hodei_server_domain::worker::phase::WorkerPhase;
 use hodei_shared::ids::{JobId, Namespace};
 use hodei_shared::labels::Labels;
 use hodei_shared::{Invalid, text};
+use prost::Message as _;
 
 /// How many jobs a page has when nothing is said.
 const DEFAULT_PAGE: u32 = 50;
 /// How many jobs a page has at most.
 const MAX_PAGE: u32 = 1_000;
+/// How large a page is at most, unless one job alone is larger.
+const MAX_PAGE_BYTES: usize = 2 << 20;
 
 /// A request to queue a job.
 ///
@@ -152,14 +155,22 @@ pub fn job_filter(request: v1::ListJobsRequest) -> Result<(JobFilter, usize), Re
     Ok((filter, size))
 }
 
-/// A page of jobs. `size` is the page's size; `records` may have one job more.
-pub fn job_page(mut records: Vec<JobRecord>, size: usize, now_ms: i64) -> v1::ListJobsResponse {
-    let more = records.len() > size;
-    records.truncate(size);
-    let last = records.last().filter(|_| more);
+/// A page of jobs. `size` is the page's size; `records` may have one job more. A page that would be too large for a
+/// message ends earlier, but has one job.
+pub fn job_page(records: &[JobRecord], size: usize, now_ms: i64) -> v1::ListJobsResponse {
+    let (mut jobs, mut bytes) = (Vec::new(), 0);
+    for record in records.iter().take(size) {
+        let job = job_message(record, now_ms);
+        bytes += job.encoded_len();
+        if bytes > MAX_PAGE_BYTES && !jobs.is_empty() {
+            break;
+        }
+        jobs.push(job);
+    }
+    let last = jobs.last().filter(|_| jobs.len() < records.len());
     v1::ListJobsResponse {
-        next_page_token: last.map(|record| record.id.to_string()).unwrap_or_default(),
-        jobs: records.iter().map(|record| job_message(record, now_ms)).collect(),
+        next_page_token: last.map(|job| job.id.clone()).unwrap_or_default(),
+        jobs,
     }
 }
 

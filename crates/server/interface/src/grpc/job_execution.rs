@@ -86,7 +86,7 @@ impl JobExecutionService for JobExecution {
             .await
             .map_err(status)?;
         Ok(Response::new(convert::job_page(
-            records,
+            &records,
             size,
             self.platform.clock.now_ms(),
         )))
