@@ -101,6 +101,8 @@ pub struct Platform {
     pub settings: PlatformSettings,
     pub(crate) sessions: Sessions,
     pub(crate) wake: Wake,
+    /// When this server began, monotonic.
+    pub(crate) started_at: Duration,
     /// No new work is planned from here on.
     pub(crate) draining: CancellationToken,
     /// Everything ends from here on.
@@ -144,6 +146,7 @@ impl RefusalBudget {
 impl Platform {
     /// Puts the parts together. Nothing runs before [`crate::control::start`].
     pub fn new(parts: PlatformParts) -> Self {
+        let started_at = parts.clock.monotonic();
         let providers = parts
             .providers
             .into_iter()
@@ -163,6 +166,7 @@ impl Platform {
             settings: parts.settings,
             sessions: Sessions::default(),
             wake: Wake::default(),
+            started_at,
             draining: CancellationToken::new(),
             stopped: CancellationToken::new(),
             health: Mutex::default(),

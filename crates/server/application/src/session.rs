@@ -63,7 +63,9 @@ pub async fn serve(platform: Arc<Platform>, identity: WorkerIdentity, mut link: 
         leaving: false,
     };
     let over = session.run(hello).await;
-    platform.sessions.close(worker, number);
+    platform
+        .sessions
+        .close(worker, number, platform.clock.monotonic());
     match over {
         Over::Closed => tracing::info!(worker_id = %worker, session = number, "session closed"),
         Over::Store(error) => tracing::warn!(worker_id = %worker, %error, "session ended by the store"),
@@ -164,8 +166,8 @@ impl Session {
         self.platform.wake.dispatch.notify_one();
         let life_ms = u64::try_from(self.identity.not_after_ms - clock.now_ms()).unwrap_or(0);
         let certificate_ends = clock.monotonic() + Duration::from_millis(life_ms);
+        self.deliver().await?;
         loop {
-            self.deliver().await?;
             let poll = clock.sleep(self.platform.settings.poll);
             let first = tokio::select! {
                 biased;
@@ -183,6 +185,8 @@ impl Session {
                     frames.push(next);
                 }
                 self.record(frames).await?;
+            } else {
+                self.deliver().await?;
             }
             self.record_waiting().await?;
         }
@@ -208,7 +212,7 @@ impl Session {
             } else {
                 HeldVerdict::Stop
             };
-            self.platform.sessions.sent(attempt.key);
+            self.platform.sessions.settled(attempt.key);
             self.send(ToWorker::Held {
                 key: attempt.key,
                 verdict,
@@ -316,7 +320,7 @@ impl Session {
             finish: None,
         };
         self.platform.jobs.apply(vec![change]).await?;
-        self.platform.sessions.sent(key);
+        self.platform.sessions.settled(key);
         self.platform.wake.dispatch.notify_one();
         Ok(())
     }
@@ -438,6 +442,7 @@ impl Session {
         if let Some(result) = result {
             self.known.remove(&result.key);
             self.waiting.remove(&result.key);
+            self.platform.sessions.settled(result.key);
             self.send(ToWorker::Result {
                 key: result.key,
                 verdict,

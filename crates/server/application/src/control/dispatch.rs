@@ -23,6 +23,9 @@ const MAX_PER_SHAPE: usize = 1_000;
 /// How many jobs of a shape are looked at although no worker has a slot for them: workers are made for those.
 const MIN_PER_SHAPE: usize = 64;
 
+/// How long a worker that has lost its session is waited for.
+const RETURN_PATIENCE: Duration = Duration::from_secs(30);
+
 /// The dispatch controller.
 #[derive(Debug)]
 pub(super) struct Dispatch;
@@ -64,8 +67,10 @@ async fn snapshot(platform: &Platform) -> Result<Snapshot, Refused> {
 fn worker_room(platform: &Platform, worker: &WorkerRecord) -> Option<WorkerRoom> {
     let readiness = match worker.phase {
         WorkerPhase::Ready if platform.is_connected(worker.id) => WorkerReadiness::Ready,
-        WorkerPhase::Planned | WorkerPhase::Starting | WorkerPhase::Ready => WorkerReadiness::Coming,
-        WorkerPhase::Draining => WorkerReadiness::Draining,
+        WorkerPhase::Planned | WorkerPhase::Starting => WorkerReadiness::Coming,
+        WorkerPhase::Ready if is_expected_back(platform, worker) => WorkerReadiness::Coming,
+        // A worker that hangs or is cut off is no capacity: others are made in its place.
+        WorkerPhase::Ready | WorkerPhase::Draining => WorkerReadiness::Draining,
         WorkerPhase::Gone => return None,
     };
     Some(WorkerRoom {
@@ -75,6 +80,15 @@ fn worker_room(platform: &Platform, worker: &WorkerRecord) -> Option<WorkerRoom>
         readiness,
         free_slots: worker.slots.saturating_sub(worker.used_slots),
     })
+}
+
+/// Whether a worker without a session has been without one, here, for a short time only.
+fn is_expected_back(platform: &Platform, worker: &WorkerRecord) -> bool {
+    let since = platform
+        .sessions
+        .closed_at(worker.id)
+        .unwrap_or(platform.started_at);
+    platform.clock.monotonic().saturating_sub(since) < RETURN_PATIENCE
 }
 
 async fn perform(platform: &Platform, snapshot: &Snapshot, plan: Plan) -> Result<(), Refused> {

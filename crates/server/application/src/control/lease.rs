@@ -48,7 +48,13 @@ impl Pass for LeaseKeeper {
             .collect();
         if !losses.is_empty() {
             let workers: Vec<WorkerId> = holdings.iter().map(|h| h.worker).collect();
-            platform.jobs.apply(losses).await?;
+            // A store that can not be written takes no beats either: nobody was silent for that long.
+            let outcomes = platform
+                .jobs
+                .apply(losses)
+                .await
+                .inspect_err(|_| self.seen.clear())?;
+            tracing::info!(attempts = outcomes.len(), "attempts lost");
             platform.wake.dispatch.notify_one();
             workers
                 .into_iter()
@@ -94,9 +100,7 @@ impl LeaseKeeper {
             }
             (Some(_), None) => return None,
         };
-        let never_sent = platform.sessions.never_sent(holding.key);
-        platform.sessions.sent(holding.key);
-        let event = if never_sent {
+        let event = if platform.sessions.never_sent(holding.key) {
             JobEvent::NeverStarted { lease, message }
         } else {
             JobEvent::Lost { lease, message }

@@ -8,9 +8,11 @@ mod reconcile;
 mod shutdown;
 
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -81,10 +83,15 @@ fn supervise(
             let next = tokio::select! {
                 biased;
                 () = until.cancelled() => return,
-                result = controller.pass(&platform) => match result {
-                    Ok(next) => next.unwrap_or(poll).min(poll),
-                    Err(error) => {
+                // A pass holds no lock across an await and re-reads all it needs, so the next one can go on.
+                result = AssertUnwindSafe(controller.pass(&platform)).catch_unwind() => match result {
+                    Ok(Ok(next)) => next.unwrap_or(poll).min(poll),
+                    Ok(Err(error)) => {
                         tracing::warn!(controller = name, %error, "pass failed");
+                        poll
+                    }
+                    Err(_) => {
+                        tracing::error!(controller = name, "pass panicked; it is tried again");
                         poll
                     }
                 },

@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures::stream::{self, StreamExt};
 use hodei_server_domain::access::credential::Credential;
 use hodei_server_domain::job::state::JobEvent;
+use hodei_server_domain::provider::Health;
 use hodei_server_domain::worker::phase::WorkerPhase;
 use hodei_shared::ids::{JobId, WorkerId};
 use hodei_shared::text;
@@ -93,9 +94,21 @@ async fn create(platform: Arc<Platform>, worker: WorkerRecord) -> Result<(), Ref
         Err(error) => {
             tracing::warn!(worker_id = %worker.id, provider = %worker.provider, %error, "worker could not be created");
             let message = format!("provider {} could not create a worker: {error}", worker.provider);
+            pause(platform, &worker, &message);
             give_up(platform, &worker, &message).await
         }
     }
+}
+
+/// Makes no more workers there until the provider was asked again how it is.
+pub(super) fn pause(platform: &Platform, worker: &WorkerRecord, message: &str) {
+    platform.set_health(
+        &worker.provider,
+        Health {
+            healthy: false,
+            message: text::one_line(message),
+        },
+    );
 }
 
 /// Destroys what there is of a worker that did not come up, and tells the job that asked for it.
@@ -136,6 +149,7 @@ pub(super) async fn gone(platform: &Platform, worker: WorkerId, message: String)
         .change(vec![WorkerChange::Gone { worker, message }])
         .await?;
     platform.sessions.end(worker);
+    platform.sessions.forget_worker(worker);
     platform.wake.lease.notify_one();
     platform.wake.dispatch.notify_one();
     Ok(())

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::join_all;
 use hodei_server_domain::provider::Health;
 use hodei_server_domain::worker::phase::WorkerPhase;
 use hodei_shared::ids::{ProviderId, WorkerId};
 
 use super::Pass;
-use super::provision::{destroy, give_up, gone};
+use super::provision::{destroy, give_up, gone, pause};
 use crate::platform::Platform;
 use crate::ports::provider::{WorkerHandle, WorkerProvider, WorkerState};
 use crate::ports::workers::{WorkerChange, WorkerRecord};
@@ -38,6 +39,7 @@ impl Pass for Reconcile {
             self.ask_health(platform, &id, provider.as_ref()).await;
             reconcile(platform, &id, provider.as_ref()).await?;
         }
+        forget_unconfigured(platform).await?;
         drain_idle(platform).await?;
         Ok(None)
     }
@@ -91,17 +93,23 @@ async fn reconcile(
     };
     let states: BTreeMap<WorkerId, WorkerState> =
         machines.iter().map(|(h, state)| (h.worker, *state)).collect();
-    for worker in rows.values() {
-        let state = states.get(&worker.id).copied().unwrap_or(WorkerState::Gone);
-        mend(platform, provider, worker, state).await?;
-    }
-    for (handle, _) in machines
+    // Side by side: a machine that is slow to go holds up no other.
+    let mends: Vec<_> = rows
+        .values()
+        .map(|worker| {
+            let state = states.get(&worker.id).copied().unwrap_or(WorkerState::Gone);
+            mend(platform, provider, worker, state)
+        })
+        .collect();
+    let unknown = machines
         .iter()
-        .filter(|(handle, _)| !rows.contains_key(&handle.worker))
-    {
-        remove_unknown(platform, provider, handle).await?;
-    }
-    Ok(())
+        .filter(|(handle, _)| !rows.contains_key(&handle.worker));
+    let removals: Vec<_> = unknown
+        .map(|(handle, _)| remove_unknown(platform, provider, handle))
+        .collect();
+    let mended = join_all(mends).await;
+    let removed = join_all(removals).await;
+    mended.into_iter().chain(removed).collect()
 }
 
 /// Brings one recorded worker and its machine together.
@@ -119,10 +127,14 @@ async fn mend(
     let in_phase = Duration::from_millis(u64::try_from(since_ms).unwrap_or(0));
     let ended = matches!(state, WorkerState::Exited | WorkerState::Gone);
     if ended && worker.phase == WorkerPhase::Starting {
-        return give_up(platform, worker, "the worker ended before it registered").await;
+        let message = "the worker ended before it registered";
+        pause(platform, worker, message);
+        return give_up(platform, worker, message).await;
     }
     if worker.phase == WorkerPhase::Starting && in_phase > platform.settings.registration_deadline {
-        return give_up(platform, worker, "the worker did not register in time").await;
+        let message = "the worker did not register in time";
+        pause(platform, worker, message);
+        return give_up(platform, worker, message).await;
     }
     let leaves = worker.phase == WorkerPhase::Draining && worker.used_slots == 0 && in_phase > DRAIN_PATIENCE;
     if !ended && !leaves && !worker.revoked {
@@ -155,6 +167,26 @@ async fn remove_unknown(
         Ok(()) => tracing::info!(worker_id = %handle.worker, "unknown machine removed"),
         Err(error) => {
             tracing::warn!(worker_id = %handle.worker, %error, "unknown machine could not be removed")
+        }
+    }
+    Ok(())
+}
+
+/// Workers of a provider that is not configured any more: nobody can look after their machines, which end by
+/// themselves without contact. The row goes when the worker has neither a session nor a job.
+async fn forget_unconfigured(platform: &Platform) -> Result<(), Refused> {
+    let workers = platform.workers.live().await?;
+    for worker in workers
+        .iter()
+        .filter(|worker| !platform.providers.contains_key(&worker.provider))
+    {
+        if worker.used_slots == 0 && !platform.is_connected(worker.id) {
+            gone(
+                platform,
+                worker.id,
+                "its provider is not configured any more".to_owned(),
+            )
+            .await?;
         }
     }
     Ok(())

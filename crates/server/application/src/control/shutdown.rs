@@ -35,13 +35,17 @@ pub async fn shutdown(platform: &Arc<Platform>, what: Shutdown, patience: Durati
 async fn end_jobs(platform: &Platform, patience: Duration) -> Result<(), Refused> {
     let until = platform.clock.monotonic() + patience;
     let mut hints = platform.events.changes();
-    for holding in platform.jobs.holdings().await? {
-        cancel_as_server(platform, holding.key.job, "the server was stopped".to_owned()).await?;
-    }
-    while !platform.jobs.holdings().await?.is_empty() && platform.clock.monotonic() < until {
+    loop {
+        // Read anew each time: a claim may have been on its way when planning ended.
+        let holdings = platform.jobs.holdings().await?;
+        if holdings.is_empty() || platform.clock.monotonic() >= until {
+            return Ok(());
+        }
+        for holding in holdings {
+            cancel_as_server(platform, holding.key.job, "the server was stopped".to_owned()).await?;
+        }
         crate::jobs::changed(platform, &mut hints).await;
     }
-    Ok(())
 }
 
 async fn end_workers(platform: &Platform) -> Result<(), Refused> {

@@ -128,7 +128,7 @@ pub struct SessionStart {
     pub generation: u64,
     /// Room for jobs.
     pub room: Resources,
-    /// How many jobs at once.
+    /// How many jobs at once; what is stored is never more than was planned.
     pub slots: u32,
     /// What the kernel enforces for its jobs.
     pub enforced: Vec<String>,

@@ -27,10 +27,12 @@ pub enum Reason {
     StartFailed,
     /// No worker could be made for the job, again and again.
     ProviderError,
+    /// The process ended by itself, and a part of its output could not be stored in time.
+    OutputIncomplete,
 }
 
 impl Reason {
-    const ALL: [(Self, &'static str); 7] = [
+    const ALL: [(Self, &'static str); 8] = [
         (Self::ExitCode, "exit_code"),
         (Self::Signal, "signal"),
         (Self::Timeout, "timeout"),
@@ -38,6 +40,7 @@ impl Reason {
         (Self::Lost, "lost"),
         (Self::StartFailed, "start_failed"),
         (Self::ProviderError, "provider_error"),
+        (Self::OutputIncomplete, "output_incomplete"),
     ];
 
     /// The word itself.
@@ -285,6 +288,25 @@ pub struct Transition {
     pub job: Job,
     /// What becomes of the attempt that held the job, if it ended.
     pub attempt_end: Option<(AttemptOutcome, End)>,
+}
+
+impl Transition {
+    /// Says in what is recorded that a part of the output is missing. How a process ended stays as it was.
+    pub fn mark_output_incomplete(&mut self) {
+        let mark = |end: &mut End| {
+            if end.reason == Reason::ExitCode {
+                end.reason = Reason::OutputIncomplete;
+            }
+            end.message
+                .push_str("; a part of its output could not be stored in time");
+        };
+        if let Some((_, end)) = &mut self.attempt_end {
+            mark(end);
+        }
+        if let Phase::Ended { end, .. } = &mut self.job.phase {
+            mark(end);
+        }
+    }
 }
 
 impl Job {

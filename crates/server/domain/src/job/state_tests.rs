@@ -204,6 +204,27 @@ fn a_job_that_no_worker_comes_up_for_fails_after_five_uncounted_repetitions() {
 }
 
 #[test]
+fn missing_output_is_said_and_changes_no_exit_code() {
+    let event = JobEvent::Finished {
+        lease: Lease(1),
+        result: WorkerResult::Exited(0),
+    };
+    let mut transition = running().apply(event, &policy(0), NOW).expect("ends");
+    transition.mark_output_incomplete();
+    let Phase::Ended { outcome, end } = &transition.job.phase else {
+        panic!("not ended")
+    };
+    assert_eq!(
+        (*outcome, end.exit_code, end.reason),
+        (Outcome::Succeeded, Some(0), Reason::OutputIncomplete)
+    );
+    assert_eq!(
+        Some((AttemptOutcome::Succeeded, end.clone())),
+        transition.attempt_end
+    );
+}
+
+#[test]
 fn repetitions_are_counted_and_delayed() {
     let mut job = running();
     for (repetition, pause) in [(1, 1_000), (2, 2_000)] {

@@ -136,19 +136,26 @@ impl Change<'_> {
         let Some(loaded) = job_rows::load(self.connection, change.job)? else {
             return Ok(ChangeOutcome::NoSuchJob);
         };
+        let mut missing = None;
         if let Some(lease) = lease_of(&change.event) {
             if let Some(answer) = self.answer_by_record(change, lease, &loaded.namespace)? {
                 return Ok(answer);
             }
-            if let Some(stored) = self.missing_output(change, lease, &loaded.job)? {
-                return Ok(ChangeOutcome::OutputMissing(stored));
-            }
+            missing = self.missing_output(change, lease, &loaded.job)?;
+        }
+        if let Some(stored) = missing.filter(|_| !allows_missing_output(change)) {
+            return Ok(ChangeOutcome::OutputMissing(stored));
         }
         match loaded
             .job
             .apply(change.event.clone(), &loaded.policy, self.now_ms)
         {
-            Ok(transition) => self.record(change, loaded, transition),
+            Ok(mut transition) => {
+                if missing.is_some() {
+                    transition.mark_output_incomplete();
+                }
+                self.record(change, loaded, transition)
+            }
             Err(Refusal::Stale) => Ok(ChangeOutcome::Stale),
             Err(Refusal::Same) => Ok(ChangeOutcome::Same),
             Err(Refusal::NotClaimable) => Ok(ChangeOutcome::NotClaimable),
@@ -210,7 +217,7 @@ impl Change<'_> {
 
     /// The stored end, if a result of the live claim came before its output.
     fn missing_output(&self, change: &JobChange, lease: Lease, job: &Job) -> Result<Option<u64>> {
-        let Some(finish) = change.finish.filter(|finish| !finish.allow_missing_output) else {
+        let Some(finish) = change.finish else {
             return Ok(None);
         };
         let finishes = matches!(change.event, JobEvent::Finished { .. });
@@ -394,6 +401,10 @@ fn first_rank(job: JobId, lease: Lease) -> AttemptKey {
         lease,
         rank: FIRST_RANK,
     }
+}
+
+fn allows_missing_output(change: &JobChange) -> bool {
+    change.finish.is_some_and(|finish| finish.allow_missing_output)
 }
 
 fn lease_of(event: &JobEvent) -> Option<Lease> {

@@ -3,6 +3,7 @@
 //! Invariant: both queues are bounded; a caller waits for room. The writer takes everything that waits and commits
 //! it as one group. Dropping closes the queues and waits until what was taken is committed and the file is closed.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -110,7 +111,13 @@ fn commit_groups(mut queue: mpsc::Receiver<(Op, Answer)>, mut core: Core, shared
     let mut waiting = Vec::new();
     while queue.blocking_recv_many(&mut waiting, WRITE_QUEUE) > 0 {
         let (ops, answers): (Vec<Op>, Vec<Answer>) = waiting.drain(..).unzip();
-        let outcomes = shared.commit(&mut core, &ops);
+        // A panic rolls the transaction back as it unwinds; its callers hear of it and the next group is served.
+        let committed = catch_unwind(AssertUnwindSafe(|| shared.commit(&mut core, &ops)));
+        let outcomes = committed.unwrap_or_else(|_| {
+            tracing::error!(operations = ops.len(), "the store panicked over a group");
+            let panicked = || Err(StoreError::Internal("the store panicked".to_owned()));
+            ops.iter().map(|_| panicked()).collect()
+        });
         for (answer, outcome) in answers.into_iter().zip(outcomes) {
             // Whoever asked may have gone; the commit stands.
             let _ = answer.send(outcome);

@@ -167,8 +167,16 @@ pub async fn finish_waits_for_output(store: Fixture) {
         ChangeOutcome::Same,
         "a recorded result asks for no output"
     );
-    let output = store.job(job).await.attempts[0].output;
+    let record = store.job(job).await;
+    let output = record.attempts[0].output;
     assert_eq!((output.bytes, output.declared_end), (3, Some(5)));
+    let Phase::Ended { outcome, end } = &record.job.phase else {
+        panic!("it has ended")
+    };
+    assert_eq!(
+        (*outcome, end.reason),
+        (Outcome::Succeeded, Reason::OutputIncomplete)
+    );
 
     let job = store.running(2, worker).await;
     assert_eq!(

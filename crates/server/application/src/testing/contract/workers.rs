@@ -67,7 +67,7 @@ pub async fn life_of_a_worker(store: Fixture) {
     let record = store.worker(worker).await;
     assert_eq!(
         (record.phase, record.session, record.slots, record.room),
-        (WorkerPhase::Ready, 1, 3, ROOM)
+        (WorkerPhase::Ready, 1, 2, ROOM)
     );
     assert_eq!(
         (record.enforced.as_slice(), record.idle_since_ms),

@@ -54,6 +54,7 @@ impl State {
         let Some(job) = self.jobs.get(&change.job) else {
             return ChangeOutcome::NoSuchJob;
         };
+        let mut missing = None;
         if let Some(lease) = lease_of(&change.event) {
             let recorded = job.attempts.iter().find(|attempt| attempt.record.lease == lease);
             match (recorded, change.from_worker) {
@@ -71,13 +72,20 @@ impl State {
                 }
                 _ => {}
             }
-            if let Some(stored) = self.missing_output(&change, lease) {
-                return ChangeOutcome::OutputMissing(stored);
-            }
+            missing = self.missing_output(&change, lease);
+        }
+        let allowed = change.finish.is_some_and(|finish| finish.allow_missing_output);
+        if let Some(stored) = missing.filter(|_| !allowed) {
+            return ChangeOutcome::OutputMissing(stored);
         }
         let job = &self.jobs[&change.job];
         match job.job.apply(change.event.clone(), &job.spec.retry, self.now_ms) {
-            Ok(transition) => self.record(&change, transition),
+            Ok(mut transition) => {
+                if missing.is_some() {
+                    transition.mark_output_incomplete();
+                }
+                self.record(&change, transition)
+            }
             Err(Refusal::Stale) => ChangeOutcome::Stale,
             Err(Refusal::Same) => ChangeOutcome::Same,
             Err(Refusal::NotClaimable) => ChangeOutcome::NotClaimable,
@@ -85,7 +93,7 @@ impl State {
     }
 
     fn missing_output(&self, change: &JobChange, lease: Lease) -> Option<u64> {
-        let finish = change.finish.filter(|finish| !finish.allow_missing_output)?;
+        let finish = change.finish?;
         let job = &self.jobs[&change.job].job;
         let finishes = matches!(change.event, JobEvent::Finished { .. });
         if !finishes || job.holder().is_none() || job.lease != lease {

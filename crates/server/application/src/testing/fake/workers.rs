@@ -284,7 +284,7 @@ impl State {
         worker.session += 1;
         worker.beat = 0;
         worker.room = start.room;
-        worker.slots = start.slots;
+        worker.slots = worker.slots.min(start.slots);
         worker.enforced = start.enforced;
         let session = worker.session;
         self.event(Event::WorkerConnected {
