@@ -456,6 +456,37 @@ mod tests {
     }
 
     #[test]
+    fn a_page_ends_before_it_is_too_large() {
+        let record = |number: u8, script: usize| JobRecord {
+            id: JobId::from_bytes([number; 16]),
+            namespace: Namespace::default_namespace(),
+            spec: job_spec(v1::JobSpec {
+                script: "x".repeat(script),
+                ..v1::JobSpec::default()
+            })
+            .expect("valid"),
+            job: hodei_server_domain::job::state::Job::queued(0),
+            attempts: Vec::new(),
+            retry_of: None,
+            created_at_ms: 0,
+            ended_at_ms: None,
+        };
+        let records: Vec<_> = (0..5).map(|number| record(number, 900 << 10)).collect();
+        let page = job_page(&records, 4, 0);
+        assert_eq!(page.jobs.len(), 2);
+        assert!(page.encoded_len() <= MAX_PAGE_BYTES + 100);
+        assert_eq!(page.next_page_token, records[1].id.to_string());
+        let last = job_page(&records[3..], 4, 0);
+        assert_eq!((last.jobs.len(), last.next_page_token.as_str()), (2, ""));
+        let small: Vec<_> = (0..5).map(|number| record(number, 1)).collect();
+        let page = job_page(&small, 4, 0);
+        assert_eq!(
+            (page.jobs.len(), page.next_page_token),
+            (4, small[3].id.to_string())
+        );
+    }
+
+    #[test]
     fn what_is_no_id_names_nothing() {
         let refused = job_id("../../etc/passwd").expect_err("no id");
         assert_eq!(refused.reason(), "not_found");
