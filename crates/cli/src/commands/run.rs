@@ -14,7 +14,7 @@ use crate::args::RunArgs;
 use crate::connection::Client;
 use crate::convert;
 use crate::environment::Environment;
-use crate::errors::ReaderGone;
+use crate::errors::{ReaderGone, explain, is_transient};
 use crate::exit;
 use crate::follow::{Attempts, Follow, last_attempt};
 use crate::output::sink::Sink;
@@ -70,6 +70,9 @@ pub(crate) struct Execution {
     /// Whether the job goes on when this command leaves.
     pub(crate) survives: bool,
 }
+
+/// How long to wait before a server that stayed away is asked to cancel once more.
+const CANCEL_PAUSE: Duration = Duration::from_secs(1);
 
 impl Execution {
     /// Queues `request` and follows the job; `hint` says on stderr when it has to wait.
@@ -167,12 +170,23 @@ impl Execution {
         }
     }
 
-    /// Asks to cancel in the background: the end of the job comes over the watch.
+    /// Asks to cancel in the background, again while the server is away and this command runs: the end of the job
+    /// comes over the watch.
     fn cancel(&self, job_id: &str, signal: Interrupt) {
-        let (client, job_id) = (self.client.clone(), job_id.to_owned());
+        let (jobs, request) = (
+            self.client.jobs.clone(),
+            v1::CancelJobRequest {
+                job_id: job_id.to_owned(),
+                reason: signal.reason().to_owned(),
+            },
+        );
         tokio::spawn(async move {
-            if let Err(error) = client.cancel(&job_id, signal.reason()).await {
-                note(&format!("{error:#}"));
+            while let Err(status) = jobs.clone().cancel_job(request.clone()).await {
+                if !is_transient(&status) {
+                    let what = format!("cancel job {}", request.job_id);
+                    return note(&format!("{:#}", explain(&what, &status)));
+                }
+                tokio::time::sleep(CANCEL_PAUSE).await;
             }
         });
     }
