@@ -46,7 +46,7 @@ impl Job {
                     exit_code: failure.exit_code,
                     message: failure.message,
                 };
-                self.exited(end).await;
+                self.exited(end, false).await;
             }
         }
         let output_end = self.outputs.close(&self.log);
@@ -61,7 +61,7 @@ impl Job {
         let Process {
             mut output,
             mut exit,
-            control: _control,
+            control,
         } = process;
         let (mut exited, mut open) = (false, true);
         let mut give_up = Duration::MAX;
@@ -72,7 +72,7 @@ impl Job {
                 end = &mut exit, if !exited => {
                     exited = true;
                     give_up = self.clock.monotonic() + STUCK_PIPE;
-                    self.exited(end).await;
+                    self.exited(end, control.ended_by_itself()).await;
                 }
                 () = self.log.room(), if full => {}
                 chunk = output.read(), if open && !full => match chunk {
@@ -92,10 +92,11 @@ impl Job {
         }
     }
 
-    async fn exited(&self, end: ProcessEnd) {
+    async fn exited(&self, end: ProcessEnd, by_itself: bool) {
         self.tell(Event::Exited {
             key: self.assignment.key,
             end,
+            by_itself,
             at_ms: self.clock.now_ms(),
         })
         .await;

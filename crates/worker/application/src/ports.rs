@@ -176,6 +176,12 @@ pub enum Signal {
 pub trait ProcessControl: Send + Sync {
     /// Sends `signal` to the whole tree; nothing if it has ended. Does not wait.
     fn signal(&self, signal: Signal);
+
+    /// Whether the process itself had ended before the first signal came, though others of its tree may have been
+    /// left. To be asked after its exit; false where that is not known.
+    fn ended_by_itself(&self) -> bool {
+        false
+    }
 }
 
 /// Makes room for the output of attempts.

@@ -4,6 +4,7 @@
 mod fakes;
 mod output;
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hodei_worker_domain::attempt::{AttemptResult, EndKind, ProcessEnd};
@@ -102,6 +103,24 @@ async fn a_result_reached_before_the_cancel_wins() {
         let result = server.result().await;
         assert_eq!((result.kind, result.exit_code), (kind, Some(0)));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_result_reached_before_the_stop_wins_though_its_tree_ends_later() {
+    let mut world = World::start();
+    let mut server = world.welcomed().await;
+    server.send(ServerFrame::Assign(assignment(1)));
+    let process = world.started().await;
+    server.frame().await;
+    process.main_ended.store(true, Ordering::SeqCst);
+    server.send(ServerFrame::Stop {
+        key: key(1),
+        kind: StopKind::Cancel,
+    });
+    process.signalled(1).await;
+    process.end(ProcessEnd::Exited(0));
+    let result = server.result().await;
+    assert_eq!((result.kind, result.exit_code), (EndKind::Exited, Some(0)));
 }
 
 #[tokio::test(start_paused = true)]

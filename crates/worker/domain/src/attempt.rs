@@ -126,8 +126,10 @@ pub enum Event {
     Start,
     /// Its process runs since this wall time.
     Spawned(i64),
-    /// Its process ended, or could not be started, at this wall time.
+    /// Its process ended, or could not be started, at this wall time, and nothing of it is left.
     Exited(ProcessEnd, i64),
+    /// The same of a process that had ended by itself before a stop reached it, whatever was asked meanwhile.
+    ExitedByItself(ProcessEnd, i64),
     /// All of its output has been read; the position after the last byte.
     Drained(u64),
     /// It has to end.
@@ -201,7 +203,8 @@ impl Attempt {
             Event::AssignedAgain => Ok(self.answer()),
             Event::Start => self.start(),
             Event::Spawned(at_ms) => self.spawned(at_ms),
-            Event::Exited(end, at_ms) => self.exited(end, at_ms),
+            Event::Exited(end, at_ms) => self.exited(end, at_ms, false),
+            Event::ExitedByItself(end, at_ms) => self.exited(end, at_ms, true),
             Event::Drained(end) => self.drained(end),
             Event::Stop(why) => Ok(self.stop(why)),
         }
@@ -263,7 +266,7 @@ impl Attempt {
         })
     }
 
-    fn exited(&mut self, end: ProcessEnd, ended_at_ms: i64) -> Result<Vec<Effect>, Refusal> {
+    fn exited(&mut self, end: ProcessEnd, ended_at_ms: i64, by_itself: bool) -> Result<Vec<Effect>, Refusal> {
         let (started_at_ms, why) = match self.state {
             State::Starting { stop } => (0, stop.filter(|why| *why == Why::Stale)),
             State::Running { started_at_ms } => (started_at_ms, None),
@@ -274,6 +277,7 @@ impl Attempt {
             self.state = State::Gone;
             return Ok(vec![Effect::DropOutput(self.key())]);
         }
+        let why = why.filter(|_| !by_itself);
         self.state = State::Draining(describe(self.key(), end, why, started_at_ms, ended_at_ms));
         Ok(Vec::new())
     }

@@ -153,6 +153,19 @@ impl Ledger {
         self.apply(key, Event::Exited(end, at_ms))
     }
 
+    /// The process of `key` had ended by itself before a stop reached it; its slot is free.
+    ///
+    /// # Errors
+    /// [`Refusal`] if it had no process.
+    pub fn exited_by_itself(
+        &mut self,
+        key: AttemptKey,
+        end: ProcessEnd,
+        at_ms: i64,
+    ) -> Result<Vec<Effect>, Refusal> {
+        self.apply(key, Event::ExitedByItself(end, at_ms))
+    }
+
     /// All output of `key` has been read, up to `output_end`.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! A fake network, fake processes and virtual time. What a test does not expect makes it fail or hang.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -225,6 +225,8 @@ pub(crate) struct FakeProcess {
     pub(crate) output: Option<mpsc::Sender<Chunk>>,
     exit: Mutex<Option<oneshot::Sender<ProcessEnd>>>,
     signals: watch::Receiver<Vec<Signal>>,
+    /// Whether the process has ended while others of its tree are left.
+    pub(crate) main_ended: Arc<AtomicBool>,
 }
 
 impl FakeProcess {
@@ -270,11 +272,18 @@ impl OutputSource for Source {
     }
 }
 
-struct Control(watch::Sender<Vec<Signal>>);
+struct Control {
+    signals: watch::Sender<Vec<Signal>>,
+    main_ended: Arc<AtomicBool>,
+}
 
 impl ProcessControl for Control {
     fn signal(&self, signal: Signal) {
-        self.0.send_modify(|signals| signals.push(signal));
+        self.signals.send_modify(|signals| signals.push(signal));
+    }
+
+    fn ended_by_itself(&self) -> bool {
+        self.main_ended.load(Ordering::SeqCst)
     }
 }
 
@@ -285,11 +294,13 @@ impl Executor for Processes {
     async fn start(&self, _: Arc<Assignment>) -> Result<Process, StartFailure> {
         let (print, output) = mpsc::channel(1);
         let (exit, exited) = oneshot::channel();
-        let (signal, signals) = watch::channel(Vec::new());
+        let (to_process, signals) = watch::channel(Vec::new());
+        let main_ended = Arc::new(AtomicBool::new(false));
         let process = FakeProcess {
             output: Some(print),
             exit: Mutex::new(Some(exit)),
             signals,
+            main_ended: Arc::clone(&main_ended),
         };
         self.0.send(process).map_err(|_| StartFailure {
             exit_code: None,
@@ -304,7 +315,10 @@ impl Executor for Processes {
         Ok(Process {
             output: Box::new(Source(output)),
             exit: Box::pin(exit),
-            control: Arc::new(Control(signal)),
+            control: Arc::new(Control {
+                signals: to_process,
+                main_ended,
+            }),
         })
     }
 

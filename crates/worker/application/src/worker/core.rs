@@ -175,11 +175,20 @@ impl Core {
                 let effects = self.ledger.spawned(key, at_ms);
                 self.perform_checked(effects);
             }
-            Event::Exited { key, end, at_ms } => {
+            Event::Exited {
+                key,
+                end,
+                by_itself,
+                at_ms,
+            } => {
                 if let Some(active) = self.active.get_mut(&key) {
                     active.control = None;
                 }
-                let effects = self.ledger.exited(key, end, at_ms);
+                let effects = if by_itself {
+                    self.ledger.exited_by_itself(key, end, at_ms)
+                } else {
+                    self.ledger.exited(key, end, at_ms)
+                };
                 self.perform_checked(effects);
             }
             Event::Drained { key, output_end } => {

@@ -80,6 +80,8 @@ pub(crate) enum Event {
     Exited {
         key: AttemptKey,
         end: ProcessEnd,
+        /// Whether the process had ended before a stop reached it.
+        by_itself: bool,
         at_ms: i64,
     },
     /// The output of an attempt ended.

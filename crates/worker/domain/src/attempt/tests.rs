@@ -271,3 +271,29 @@ fn a_process_that_can_not_start_is_its_own_end() {
     );
     assert_eq!(result.message, "nope:\\nnot found");
 }
+
+#[test]
+fn an_end_by_itself_ignores_the_stop_that_came_while_the_rest_ended() {
+    for why in [Why::Cancel, Why::Timeout, Why::Lease, Why::Leaving] {
+        let mut attempt = Attempt::new(Assignment::new(key(), Command::Argv(vec!["true".into()])));
+        attempt.on(Event::Start).expect("accepted");
+        attempt.on(Event::Spawned(5)).expect("starting");
+        attempt.on(Event::Stop(why)).expect("running");
+        let end = Event::ExitedByItself(ProcessEnd::Exited(0), 9);
+        assert_eq!(attempt.on(end).expect("stopping"), []);
+        let State::Draining(result) = attempt.state() else {
+            panic!("{:?}", attempt.state());
+        };
+        assert_eq!(
+            (result.kind, result.exit_code),
+            (EndKind::Exited, Some(0)),
+            "{why:?}"
+        );
+    }
+    let mut stale = Attempt::new(Assignment::new(key(), Command::Argv(vec!["true".into()])));
+    stale.on(Event::Start).expect("accepted");
+    stale.on(Event::Spawned(5)).expect("starting");
+    stale.on(Event::Stop(Why::Stale)).expect("running");
+    let end = Event::ExitedByItself(ProcessEnd::Exited(0), 9);
+    assert_eq!(stale.on(end).expect("stopping"), [Effect::DropOutput(key())]);
+}
