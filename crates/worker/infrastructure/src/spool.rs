@@ -1,13 +1,15 @@
 //! Spools: in memory up to a bound, then in an unlinked file.
 //!
-//! Invariant: all that is kept lies either in memory or in the file, never in both.
+//! Invariants: all that is kept lies either in memory or in the file, never in both; the file is only touched on the
+//! threads for blocking work.
 
+use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use hodei_shared::ids::AttemptKey;
@@ -15,6 +17,8 @@ use hodei_shared::offsets::Piece;
 use hodei_worker_application::ports::{Chunk, Spool, SpoolError, Spools};
 use hodei_worker_application::spool::Index;
 use rustix::fs::FallocateFlags;
+use tokio::runtime::Handle;
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 /// What a spool keeps in memory.
 const MEMORY_BYTES: u64 = 8 << 20;
@@ -42,21 +46,25 @@ impl Spools for FileSpools {
     fn open(&self, _key: AttemptKey) -> Arc<dyn Spool> {
         let n = self.next.fetch_add(1, Ordering::Relaxed);
         Arc::new(FileSpool {
-            path: self.folder.join(format!("spool-{n}")),
-            kept: Mutex::default(),
+            kept: Arc::new(Mutex::new(Kept {
+                path: self.folder.join(format!("spool-{n}")),
+                index: Index::default(),
+                memory: VecDeque::new(),
+                file: None,
+            })),
         })
     }
 }
 
 struct FileSpool {
-    path: PathBuf,
-    kept: Mutex<Kept>,
+    kept: Arc<Mutex<Kept>>,
 }
 
-#[derive(Default)]
 struct Kept {
+    /// Where the file is made.
+    path: PathBuf,
     index: Index,
-    memory: std::collections::VecDeque<u8>,
+    memory: VecDeque<u8>,
     file: Option<Overflow>,
 }
 
@@ -72,14 +80,33 @@ impl Kept {
         self.index.end() - self.index.start()
     }
 
-    fn overflow(&mut self, path: &PathBuf) -> io::Result<()> {
+    /// Whether keeping `more` bytes needs the file.
+    fn needs_file(&self, more: u64) -> bool {
+        self.file.is_some() || self.len() + more > MEMORY_BYTES
+    }
+
+    fn append(&mut self, chunk: &Chunk) -> io::Result<u64> {
+        let len = chunk.bytes.len() as u64;
+        if self.file.is_none() && self.needs_file(len) {
+            self.overflow()?;
+        }
+        let end = self.index.end();
+        match &self.file {
+            Some(overflow) => overflow.file.write_all_at(&chunk.bytes, end - overflow.base)?,
+            None => self.memory.extend(&chunk.bytes),
+        }
+        self.index.push(chunk.stream, len, chunk.at_ms);
+        Ok(self.index.end())
+    }
+
+    fn overflow(&mut self) -> io::Result<()> {
         let file = OpenOptions::new()
             .read(true)
             .write(true)
             .create_new(true)
             .mode(0o600)
-            .open(path)?;
-        fs::remove_file(path)?;
+            .open(&self.path)?;
+        fs::remove_file(&self.path)?;
         file.write_all_at(self.memory.make_contiguous(), 0)?;
         let base = self.index.start();
         self.file = Some(Overflow {
@@ -87,7 +114,7 @@ impl Kept {
             base,
             punched: base,
         });
-        self.memory = std::collections::VecDeque::new();
+        self.memory = VecDeque::new();
         Ok(())
     }
 
@@ -126,46 +153,65 @@ impl Kept {
     }
 }
 
+/// Runs `work` here, or among the blocking ones if it touches the file.
+async fn run<T: Send + 'static>(
+    mut kept: OwnedMutexGuard<Kept>,
+    in_file: bool,
+    work: impl FnOnce(&mut Kept) -> io::Result<T> + Send + 'static,
+) -> Result<T, SpoolError> {
+    let done = if in_file {
+        let task = tokio::task::spawn_blocking(move || work(&mut kept));
+        task.await.map_err(io::Error::other).and_then(|done| done)
+    } else {
+        work(&mut kept)
+    };
+    done.map_err(|error| SpoolError(error.to_string()))
+}
+
 #[async_trait]
 impl Spool for FileSpool {
     async fn append(&self, chunk: Chunk) -> Result<u64, SpoolError> {
-        let failed = |error: io::Error| SpoolError(error.to_string());
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let len = chunk.bytes.len() as u64;
-        if kept.file.is_none() && kept.len() + len > MEMORY_BYTES {
-            kept.overflow(&self.path).map_err(failed)?;
-        }
-        let end = kept.index.end();
-        match &kept.file {
-            Some(overflow) => overflow
-                .file
-                .write_all_at(&chunk.bytes, end - overflow.base)
-                .map_err(failed)?,
-            None => kept.memory.extend(&chunk.bytes),
-        }
-        kept.index.push(chunk.stream, len, chunk.at_ms);
-        Ok(kept.index.end())
+        let kept = Arc::clone(&self.kept).lock_owned().await;
+        let in_file = kept.needs_file(chunk.bytes.len() as u64);
+        run(kept, in_file, move |kept| kept.append(&chunk)).await
     }
 
     async fn read(&self, from: u64, max: usize) -> Result<Piece, SpoolError> {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = Arc::clone(&self.kept).lock_owned().await;
         if from < kept.index.start() || from > kept.index.end() {
             return Err(SpoolError("the position is not kept".to_owned()));
         }
-        let data = kept
-            .read(from, max)
-            .map_err(|error| SpoolError(error.to_string()))?;
-        Ok(Piece {
-            start: from,
-            runs: kept.index.runs(from, data.len() as u64),
-            data,
+        let in_file = kept.file.is_some();
+        run(kept, in_file, move |kept| {
+            let data = kept.read(from, max)?;
+            Ok(Piece {
+                start: from,
+                runs: kept.index.runs(from, data.len() as u64),
+                data,
+            })
         })
+        .await
     }
 
     async fn trim(&self, below: u64) {
-        self.kept
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .trim(below);
+        let kept = Arc::clone(&self.kept).lock_owned().await;
+        let in_file = kept.file.is_some();
+        let trimmed = run(kept, in_file, move |kept| {
+            kept.trim(below);
+            Ok(())
+        });
+        // Fails only when the runtime ends, and then the spool goes.
+        let _over = trimmed.await;
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        // Giving back a large file takes its time.
+        if let Some(overflow) = self.file.take()
+            && let Ok(runtime) = Handle::try_current()
+        {
+            runtime.spawn_blocking(move || drop(overflow));
+        }
     }
 }
