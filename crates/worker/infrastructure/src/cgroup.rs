@@ -20,15 +20,25 @@ pub struct Cgroups {
 }
 
 impl Cgroups {
-    /// Makes `hodei-<worker>` below the worker's own cgroup; none if that is impossible here.
+    /// Makes `hodei-<worker>` below the worker's own cgroup; none, and nothing left, if no slot could use it.
     pub fn create(worker: &str) -> Option<Self> {
-        let path = own_cgroup()?.join(format!("hodei-{worker}"));
+        Self::create_below(&own_cgroup()?, worker)
+    }
+
+    fn create_below(parent: &Path, worker: &str) -> Option<Self> {
+        let path = parent.join(format!("hodei-{worker}"));
         let made = fs::create_dir(&path);
         if made.is_err() && !path.is_dir() {
             return None;
         }
-        let folder = rustix::fs::open(&path, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()?;
-        Some(Self { path, folder })
+        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let Ok(folder) = rustix::fs::open(&path, flags, Mode::empty()) else {
+            remove(&path);
+            return None;
+        };
+        // Its folder goes when it is dropped, so also where a slot's cgroup can not be made or killed.
+        let cgroups = Self { path, folder };
+        cgroups.slot(0).is_some().then_some(cgroups)
     }
 
     /// Where it lies.
@@ -131,24 +141,9 @@ impl SlotCgroup {
         rustix::io::write(&self.open.kill, b"1").is_ok()
     }
 
-    /// Sends `signal` to all that is in it.
-    pub(crate) fn signal(&self, signal: Signal) {
-        let procs = openat(
-            &self.open.cgroup,
-            "cgroup.procs",
-            OFlags::RDONLY | OFlags::CLOEXEC,
-            Mode::empty(),
-        );
-        let Ok(text) = procs
-            .map(fs::File::from)
-            .map(|file| io::read_to_string(file).unwrap_or_default())
-        else {
-            return;
-        };
-        for pid in text.lines().filter_map(|line| Pid::from_raw(line.parse().ok()?)) {
-            // It may have ended meanwhile.
-            let _gone = kill_process(pid, signal);
-        }
+    /// Sends `signal` to all that is in it and in the cgroups that the job made below it, except to `but`.
+    pub(crate) fn signal(&self, signal: Signal, but: Option<i32>) {
+        signal_below(self.open.cgroup.as_fd(), signal, but);
     }
 
     /// Replaces it by a fresh one.
@@ -168,6 +163,37 @@ impl Drop for SlotCgroup {
     }
 }
 
+fn signal_below(cgroup: BorrowedFd<'_>, signal: Signal, but: Option<i32>) {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    // Of a threaded cgroup the processes are listed by the one above it.
+    let procs = openat(cgroup, "cgroup.procs", flags, Mode::empty());
+    let text = procs.map(|procs| io::read_to_string(fs::File::from(procs)).unwrap_or_default());
+    let pids = text.iter().flat_map(|text| text.lines());
+    for pid in pids
+        .filter_map(|pid| pid.parse().ok())
+        .filter(|pid| Some(*pid) != but)
+    {
+        if let Some(pid) = Pid::from_raw(pid) {
+            // It may have ended meanwhile.
+            let _gone = kill_process(pid, signal);
+        }
+    }
+    for name in inner_folders(cgroup) {
+        if let Ok(inner) = openat(cgroup, &name, flags | OFlags::DIRECTORY, Mode::empty()) {
+            signal_below(inner.as_fd(), signal, but);
+        }
+    }
+}
+
+fn inner_folders(folder: BorrowedFd<'_>) -> Vec<String> {
+    let entries = rustix::fs::Dir::read_from(folder).into_iter().flatten().flatten();
+    entries
+        .filter(|entry| entry.file_type() == rustix::fs::FileType::Directory)
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .filter(|name| name != "." && name != "..")
+        .collect()
+}
+
 /// Removes the cgroup `name` and those that a job made below it; best effort.
 fn remove_at(folder: BorrowedFd<'_>, name: &str) {
     if unlinkat(folder, name, AtFlags::REMOVEDIR).is_ok() {
@@ -176,11 +202,8 @@ fn remove_at(folder: BorrowedFd<'_>, name: &str) {
     let Ok(inner) = openat(folder, name, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) else {
         return;
     };
-    for entry in rustix::fs::Dir::read_from(&inner).into_iter().flatten().flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if entry.file_type() == rustix::fs::FileType::Directory && name != "." && name != ".." {
-            remove_at(inner.as_fd(), &name);
-        }
+    for name in inner_folders(inner.as_fd()) {
+        remove_at(inner.as_fd(), &name);
     }
     let _busy = unlinkat(folder, name, AtFlags::REMOVEDIR);
 }
@@ -200,4 +223,17 @@ fn own_cgroup() -> Option<PathBuf> {
         (kind == "cgroup2").then(|| PathBuf::from(point))
     })?;
     Some(root.join(own))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_no_slot_can_have_a_cgroup_nothing_is_left() {
+        // An ordinary folder: like that of a kernel without cgroup.kill, but for more that is missing.
+        let base = tempfile::tempdir().expect("a folder");
+        assert!(Cgroups::create_below(base.path(), "w").is_none());
+        assert_eq!(fs::read_dir(base.path()).expect("readable").count(), 0);
+    }
 }

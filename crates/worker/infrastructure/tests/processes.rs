@@ -2,6 +2,9 @@
 //! where there are any and without.
 #![allow(clippy::unwrap_used)]
 
+#[path = "processes/stops.rs"]
+mod stops;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

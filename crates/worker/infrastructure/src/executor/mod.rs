@@ -7,29 +7,36 @@ mod command;
 mod pipes;
 pub mod spawn;
 mod tree;
+mod walk;
 
+use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use hodei_worker_application::ports::{Executor, Process, StartFailure};
 use hodei_worker_domain::assignment::Assignment;
 use hodei_worker_domain::attempt::ProcessEnd;
-use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::WaitIdStatus;
+use rustix::process::{WaitIdStatus, child_subreaper};
+use tokio::io::unix::AsyncFd;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use self::pipes::Pipes;
 use self::spawn::namespaces::{self, OwnNamespace, block_all_signals, is_stdio};
 use self::spawn::{Child, Spawn, Stack, Stage, spawn};
-use self::tree::Tree;
+use self::tree::{Means, Tree};
+use self::walk::Scope;
 use crate::cgroup::{Cgroups, SlotCgroup};
 use crate::folder::remove_tree;
+
+/// How often a process is looked at that can not be watched.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Where and how jobs run.
 #[derive(Debug, Default)]
@@ -38,7 +45,7 @@ pub struct ExecutorConfig {
     pub attempts: PathBuf,
     /// The worker's id, for HODEI_WORKER_ID.
     pub worker_id: String,
-    /// How many jobs at once.
+    /// How many jobs at once, if each can have a cgroup; otherwise one.
     pub slots: u32,
     /// The worker's cgroups.
     pub cgroups: Option<Cgroups>,
@@ -53,6 +60,10 @@ pub struct ExecutorConfig {
 /// Runs jobs as processes.
 pub struct ProcessExecutor {
     config: ExecutorConfig,
+    /// The threads of all slots, also of those in use.
+    threads: Vec<mpsc::Sender<Work>>,
+    has_cgroups: bool,
+    reaps_orphans: bool,
     room: Arc<Semaphore>,
     free: Arc<Mutex<Vec<Slot>>>,
     next_folder: AtomicU64,
@@ -88,17 +99,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 struct Started {
     child: Child,
     in_cgroup: bool,
-    stdout: OwnedFd,
-    stderr: OwnedFd,
 }
 
 impl ProcessExecutor {
-    /// Makes the slots and their threads. Whatever the threads must not have is to be given up before.
+    /// Makes the slots and their threads. Whatever the threads must not have is to be given up before. Without a
+    /// usable cgroup for each slot there is only one: two jobs could not be told apart for certain.
     ///
     /// # Errors
     /// [`io::Error`] if a thread can not be started or a stack not be made.
-    pub fn new(config: ExecutorConfig) -> io::Result<Self> {
-        let slots = config.slots.max(1) as usize;
+    pub fn new(mut config: ExecutorConfig) -> io::Result<Self> {
         let make = |n| {
             let cgroup = config.cgroups.as_ref().and_then(|cgroups| cgroups.slot(n));
             Ok(Slot {
@@ -106,14 +115,46 @@ impl ProcessExecutor {
                 cgroup: cgroup.map(|cgroup| Arc::new(Mutex::new(cgroup))),
             })
         };
-        let free = (0..slots).map(make).collect::<io::Result<Vec<Slot>>>()?;
+        let wanted = config.slots.max(1) as usize;
+        let mut free = (0..wanted).map(make).collect::<io::Result<Vec<Slot>>>()?;
+        let has_cgroups = free.iter().all(|slot| slot.cgroup.is_some()) && free.first().is_some_and(probe);
+        if !has_cgroups {
+            free.truncate(1);
+            free.iter_mut().for_each(|slot| slot.cgroup = None);
+            config.cgroups = None;
+        }
+        if free.len() < wanted {
+            tracing::warn!(wanted, "one job at a time: jobs can not have cgroups");
+        }
+        config.slots = free.len() as u32;
         Ok(Self {
-            room: Arc::new(Semaphore::new(slots)),
+            room: Arc::new(Semaphore::new(free.len())),
+            threads: free.iter().map(|slot| slot.work.clone()).collect(),
             free: Arc::new(Mutex::new(free)),
             next_folder: AtomicU64::new(0),
             null: Arc::new(File::open("/dev/null")?),
+            has_cgroups,
+            reaps_orphans: config.namespace.is_none() && child_subreaper().is_ok_and(|is| is.is_some()),
             config,
         })
+    }
+
+    /// How many jobs run at once.
+    pub fn slots(&self) -> u32 {
+        self.config.slots
+    }
+
+    /// Waits until all signals that jobs were to get have been sent, for `at_most` at most. Blocks the calling thread.
+    pub fn settle(&self, at_most: Duration) {
+        let (done, all) = mpsc::channel::<()>();
+        for thread in &self.threads {
+            let done = done.clone();
+            // A thread that has ended has nothing to send.
+            let _ended = thread.send(Box::new(move |_| drop(done)));
+        }
+        drop(done);
+        // Either way the worker goes on to its end.
+        let _all_or_late = all.recv_timeout(at_most);
     }
 
     async fn place(&self) -> Result<Place, StartFailure> {
@@ -149,75 +190,104 @@ fn start_spawner(n: usize) -> io::Result<mpsc::Sender<Work>> {
     Ok(sender)
 }
 
-#[async_trait]
-impl Executor for ProcessExecutor {
-    async fn start(&self, assignment: Arc<Assignment>) -> Result<Process, StartFailure> {
+impl ProcessExecutor {
+    /// Starts a process whose pipes `open` makes. All that can fail comes before the process or ends it.
+    async fn start_with(
+        &self,
+        assignment: Arc<Assignment>,
+        open: impl FnOnce() -> io::Result<(Pipes, [OwnedFd; 2])> + Send,
+    ) -> Result<Process, StartFailure> {
         let place = self.place().await?;
         let Some(slot) = &place.slot else {
             return Err(broken("no slot is free"));
         };
+        let (output, ends) = open().map_err(|error| broken(&format!("pipes can not be made: {error}")))?;
         let folder = self
             .config
             .attempts
             .join(self.next_folder.fetch_add(1, Ordering::Relaxed).to_string());
         let (answer, started) = oneshot::channel();
-        let (null, cgroup) = (Arc::clone(&self.null), slot.cgroup.clone());
-        let (to_start, worker) = (Arc::clone(&assignment), self.config.worker_id.clone());
-        let into = folder.clone();
+        let to_start = ToStart {
+            assignment: Arc::clone(&assignment),
+            folder: folder.clone(),
+            worker: self.config.worker_id.clone(),
+            null: Arc::clone(&self.null),
+            ends,
+            cgroup: slot.cgroup.clone(),
+            needs_cgroup: self.config.slots > 1,
+        };
         let work: Work = Box::new(move |stack| {
-            let started = start_process(stack, &to_start, &into, &worker, &null, cgroup.as_deref());
+            let started = to_start.start(stack);
             if started.is_err() {
-                remove_tree(&into);
+                remove_tree(&to_start.folder);
             }
+            // The pipes end with the process.
+            drop(to_start);
             // Without a listener the runtime is gone, and the worker with it.
             let _unheard = answer.send(started);
         });
-        slot.work
-            .send(work)
-            .map_err(|_| broken("a spawning thread has ended"))?;
-        let started = started
-            .await
-            .map_err(|_| broken("a spawning thread has ended"))??;
-        let marks = command::marks(&assignment, &self.config.worker_id);
-        let alone = self.config.namespace.filter(|_| self.config.slots <= 1);
+        let gone = |()| broken("a spawning thread has ended");
+        slot.work.send(work).map_err(|_| gone(()))?;
+        let started = started.await.map_err(|_| gone(()))??;
         let pidfd = Arc::new(started.child.pidfd);
-        let cgroup = slot.cgroup.clone().filter(|_| started.in_cgroup);
-        let tree = Arc::new(Tree::new(
-            started.child.pid,
-            Arc::clone(&pidfd),
-            cgroup,
-            alone,
-            marks,
-        ));
-        let output = Pipes::new(started.stdout, started.stderr);
-        let output = output.map_err(|error| broken(&format!("pipes can not be read: {error}")));
-        let (ended, exit) = oneshot::channel();
-        let following = Arc::clone(&tree);
-        tokio::spawn(async move {
-            let end = wait_for_end(&pidfd).await;
-            following.finish().await;
-            remove_folder(&place, folder);
-            drop(place);
-            // Without a listener nobody waits for it.
-            let _unheard = ended.send(end);
-        });
+        let means = self.means(&assignment, slot.cgroup.clone().filter(|_| started.in_cgroup));
+        let tree = Tree::new(started.child.pid, Arc::clone(&pidfd), means, slot.work.clone());
+        let tree = Arc::new(tree);
         Ok(Process {
-            output: Box::new(output?),
-            exit: Box::pin(async move { exit.await.unwrap_or(ProcessEnd::Signalled(9)) }),
+            output: Box::new(output),
+            exit: Box::pin(tend(pidfd, Arc::clone(&tree), place, folder)),
             control: tree,
         })
     }
 
+    /// By what the processes of a job can be found.
+    fn means(&self, assignment: &Assignment, cgroup: Option<Arc<Mutex<SlotCgroup>>>) -> Means {
+        let single = self.config.slots <= 1;
+        let alone = self.config.namespace.filter(|_| single);
+        let scope = if alone.is_some() {
+            Scope::Namespace
+        } else if single && self.reaps_orphans {
+            Scope::Descendants
+        } else {
+            Scope::Marked(command::marks(assignment, &self.config.worker_id))
+        };
+        Means { cgroup, alone, scope }
+    }
+}
+
+/// Follows a process to the end of its tree, also when nobody waits for it.
+fn tend(
+    pidfd: Arc<OwnedFd>,
+    tree: Arc<Tree>,
+    place: Place,
+    folder: PathBuf,
+) -> impl Future<Output = ProcessEnd> + Send {
+    let (ended, exit) = oneshot::channel();
+    tokio::spawn(async move {
+        let end = wait_for_end(&pidfd, spawn::watch(Arc::clone(&pidfd))).await;
+        tree.finish().await;
+        remove_folder(&place, folder);
+        drop(place);
+        // Without a listener nobody waits for it.
+        let _unheard = ended.send(end);
+    });
+    async move { exit.await.unwrap_or(ProcessEnd::Signalled(9)) }
+}
+
+#[async_trait]
+impl Executor for ProcessExecutor {
+    async fn start(&self, assignment: Arc<Assignment>) -> Result<Process, StartFailure> {
+        self.start_with(assignment, Pipes::open).await
+    }
+
     fn enforced(&self) -> Vec<String> {
-        let has_cgroups =
-            lock(&self.free).iter().any(|slot| slot.cgroup.is_some()) || self.config.cgroups.is_some();
         let namespace = self.config.namespace.is_some();
         [
             ("pid_namespace", namespace),
             ("mount_namespace", namespace),
             ("ipc_namespace", namespace),
             ("subreaper", !namespace),
-            ("cgroup_kill", has_cgroups),
+            ("cgroup_kill", self.has_cgroups),
             ("no_capabilities", self.config.no_capabilities),
             ("data_folder_hidden", self.config.covered),
             ("no_new_privs", true),
@@ -236,51 +306,86 @@ fn remove_folder(place: &Place, folder: PathBuf) {
     }
 }
 
-fn start_process(
-    stack: &mut Stack,
-    assignment: &Assignment,
-    folder: &Path,
-    worker: &str,
-    null: &File,
-    cgroup: Option<&Mutex<SlotCgroup>>,
-) -> Result<Started, StartFailure> {
-    let no_pipe = |error| broken(&format!("pipes can not be made: {error}"));
-    let prepared = command::prepare(assignment, folder, worker)?;
-    let (stdout, out) = pipe_with(PipeFlags::CLOEXEC).map_err(no_pipe)?;
-    let (stderr, err) = pipe_with(PipeFlags::CLOEXEC).map_err(no_pipe)?;
-    if is_stdio(&out) || is_stdio(&err) || is_stdio(null) {
-        return Err(broken("the worker was started without standard streams"));
-    }
-    let cgroup = cgroup.map(lock);
-    let mut what = Spawn {
-        program: prepared.program.clone(),
-        argv: prepared.argv.clone(),
-        env: prepared.env.clone(),
-        workdir: prepared.workdir.as_fd(),
-        stdio: [null.as_fd(), out.as_fd(), err.as_fd()],
-        cgroup: cgroup.as_ref().map(|cgroup| cgroup.descriptor()),
-    };
-    let mut child = spawn(stack, &what);
-    if matches!(&child, Err(error) if error.stage == Stage::Clone) && what.cgroup.take().is_some() {
-        tracing::debug!("a process could not be started in its cgroup");
-        child = spawn(stack, &what);
-    }
-    let child = child.map_err(|error| command::explain(error, &prepared, assignment))?;
-    // After the exec; a job that has ended meanwhile has no file to write.
-    let _ended = std::fs::write(format!("/proc/{}/oom_score_adj", child.pid), "1000");
-    Ok(Started {
-        child,
-        in_cgroup: what.cgroup.is_some(),
-        stdout,
-        stderr,
-    })
+/// What the spawning thread is handed.
+struct ToStart {
+    assignment: Arc<Assignment>,
+    folder: PathBuf,
+    worker: String,
+    null: Arc<File>,
+    /// Standard output and error.
+    ends: [OwnedFd; 2],
+    cgroup: Option<Arc<Mutex<SlotCgroup>>>,
+    /// Set if other jobs run beside this one.
+    needs_cgroup: bool,
 }
 
-async fn wait_for_end(pidfd: &Arc<OwnedFd>) -> ProcessEnd {
-    match spawn::watch(Arc::clone(pidfd)) {
-        // An error shows when it is waited for.
+impl ToStart {
+    fn start(&self, stack: &mut Stack) -> Result<Started, StartFailure> {
+        let prepared = command::prepare(&self.assignment, &self.folder, &self.worker)?;
+        let [out, err] = &self.ends;
+        if is_stdio(out) || is_stdio(err) || is_stdio(&*self.null) {
+            return Err(broken("the worker was started without standard streams"));
+        }
+        let cgroup = self.cgroup.as_deref().map(lock);
+        let mut what = Spawn {
+            program: prepared.program.clone(),
+            argv: prepared.argv.clone(),
+            env: prepared.env.clone(),
+            workdir: prepared.workdir.as_fd(),
+            stdio: [self.null.as_fd(), out.as_fd(), err.as_fd()],
+            cgroup: cgroup.as_ref().map(|cgroup| cgroup.descriptor()),
+        };
+        let mut child = spawn(stack, &what);
+        let refused = matches!(&child, Err(error) if error.stage == Stage::Clone);
+        if refused && !self.needs_cgroup && what.cgroup.take().is_some() {
+            tracing::debug!("a process could not be started in its cgroup");
+            child = spawn(stack, &what);
+        }
+        let child = child.map_err(|error| command::explain(error, &prepared, &self.assignment))?;
+        // After the exec; a job that has ended meanwhile has no file to write.
+        let _ended = std::fs::write(format!("/proc/{}/oom_score_adj", child.pid), "1000");
+        Ok(Started {
+            child,
+            in_cgroup: what.cgroup.is_some(),
+        })
+    }
+}
+
+/// Whether the kernel starts processes in the slot's cgroup; tried out with one that ends before it is a program.
+fn probe(slot: &Slot) -> bool {
+    let Some(cgroup) = slot.cgroup.clone() else {
+        return false;
+    };
+    let (answer, accepted) = mpsc::channel();
+    let work: Work = Box::new(move |stack| {
+        // Without a listener nobody needs to know.
+        let _unheard = answer.send(accepts(stack, &lock(&cgroup)).unwrap_or(false));
+    });
+    slot.work.send(work).is_ok() && accepted.recv().unwrap_or(false)
+}
+
+fn accepts(stack: &mut Stack, cgroup: &SlotCgroup) -> io::Result<bool> {
+    let (null, root) = (File::open("/dev/null")?, File::open("/")?);
+    let nothing = Spawn {
+        program: CString::default(),
+        argv: Vec::new(),
+        env: Vec::new(),
+        workdir: root.as_fd(),
+        stdio: [null.as_fd(); 3],
+        cgroup: Some(cgroup.descriptor()),
+    };
+    Ok(matches!(spawn(stack, &nothing), Err(error) if error.stage != Stage::Clone))
+}
+
+/// Waits for the end of the process by `watched`, or by looking again and again where that is not to be had.
+async fn wait_for_end(pidfd: &Arc<OwnedFd>, watched: io::Result<AsyncFd<Arc<OwnedFd>>>) -> ProcessEnd {
+    match watched {
+        // An error shows below.
         Ok(ready) => drop(ready.readable().await),
         Err(error) => tracing::warn!(%error, "a process can not be watched"),
+    }
+    while !namespaces::has_ended(pidfd) {
+        tokio::time::sleep(LOOK_AGAIN).await;
     }
     describe(namespaces::reap(pidfd).as_ref())
 }
@@ -290,3 +395,6 @@ fn describe(status: Option<&WaitIdStatus>) -> ProcessEnd {
     let signal = || status.and_then(WaitIdStatus::terminating_signal).unwrap_or(9);
     code.map_or_else(|| ProcessEnd::Signalled(signal()), ProcessEnd::Exited)
 }
+
+#[cfg(test)]
+mod tests;

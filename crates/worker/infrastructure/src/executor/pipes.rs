@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use hodei_shared::offsets::Stream;
 use hodei_shared::ports::Clock;
 use hodei_worker_application::ports::{Chunk, OutputSource};
+use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::net::unix::pipe::Receiver;
 
 use crate::system::SystemClock;
@@ -20,14 +21,21 @@ pub(super) struct Pipes {
 }
 
 impl Pipes {
-    /// Takes the reading ends. Only inside a tokio runtime.
-    pub(super) fn new(stdout: OwnedFd, stderr: OwnedFd) -> io::Result<Self> {
+    /// Makes both pipes: what reads them, and the writing ends of standard output and error. Only inside a tokio
+    /// runtime. Done before there is a process, so that none is left without a reader.
+    ///
+    /// # Errors
+    /// [`io::Error`] if they can not be made or watched.
+    pub(super) fn open() -> io::Result<(Self, [OwnedFd; 2])> {
+        let (stdout, out) = pipe_with(PipeFlags::CLOEXEC)?;
+        let (stderr, err) = pipe_with(PipeFlags::CLOEXEC)?;
         let stdout = Receiver::from_owned_fd(stdout)?;
         let stderr = Receiver::from_owned_fd(stderr)?;
-        Ok(Self {
+        let pipes = Self {
             ends: [(Stream::Stdout, Some(stdout)), (Stream::Stderr, Some(stderr))],
             buffer: vec![0; READ_BYTES],
-        })
+        };
+        Ok((pipes, [out, err]))
     }
 }
 

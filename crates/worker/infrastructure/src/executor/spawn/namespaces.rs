@@ -192,6 +192,16 @@ pub(crate) fn reap(pidfd: &OwnedFd) -> Option<WaitIdStatus> {
     }
 }
 
+/// Whether the process behind `pidfd` has ended. Does not wait.
+pub(crate) fn has_ended(pidfd: &OwnedFd) -> bool {
+    let now = rustix::time::Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    let mut fds = [PollFd::new(pidfd, PollFlags::IN)];
+    poll(&mut fds, Some(&now)).is_ok_and(|ready| ready > 0)
+}
+
 /// Blocks all signals for the calling thread, so that no handler runs in a child that shares the memory.
 pub(crate) fn block_all_signals() {
     // SAFETY: the set is initialised by sigfillset before it is used.
