@@ -10,13 +10,14 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use anyhow::Context;
-use hodei_worker_application::ports::Ports;
+use hodei_worker_application::ports::{Executor, Ports};
 use hodei_worker_application::worker::{Exit, Worker};
 use hodei_worker_infrastructure::bootstrap::{self, Bootstrap};
 use hodei_worker_infrastructure::cgroup::Cgroups;
-use hodei_worker_infrastructure::cover::cover;
+use hodei_worker_infrastructure::cover::{CoverError, cover};
 use hodei_worker_infrastructure::executor::spawn::namespaces::{self, Entered, Sandbox};
 use hodei_worker_infrastructure::executor::{ExecutorConfig, ProcessExecutor};
 use hodei_worker_infrastructure::folder::Folder;
@@ -25,6 +26,9 @@ use hodei_worker_infrastructure::spool::FileSpools;
 use hodei_worker_infrastructure::system::{SystemClock, SystemRng, Tasks};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::filter::LevelFilter;
+
+/// How long the last signals to jobs are waited for.
+const LAST_SIGNALS: Duration = Duration::from_secs(2);
 
 /// Runs a worker in `folder` to its end. Must be called before any thread exists; reads the bootstrap document from
 /// standard input and logs to standard error.
@@ -62,7 +66,7 @@ fn enter_and_work(path: &Path) -> anyhow::Result<ExitCode> {
 }
 
 fn work(folder: &Folder, sandbox: &Sandbox, document: &Bootstrap) -> anyhow::Result<Exit> {
-    let covered = hide(folder, sandbox, document);
+    let covered = hide(folder, sandbox, document)?;
     let cgroups = Cgroups::create(&document.worker_id);
     if let Some(cgroups) = &cgroups {
         sandbox.remove_afterwards(cgroups.path());
@@ -83,13 +87,16 @@ fn work(folder: &Folder, sandbox: &Sandbox, document: &Bootstrap) -> anyhow::Res
     let executor = Arc::new(ProcessExecutor::new(config).context("spawning threads")?);
     let ports = Ports {
         connector: Arc::new(connector),
-        executor,
+        executor: Arc::clone(&executor) as Arc<dyn Executor>,
         spools: Arc::new(FileSpools::new(folder.path().to_owned())),
         clock: Arc::new(SystemClock),
         spawner: Arc::new(Tasks::default()),
         rng: Arc::new(SystemRng),
     };
-    let worker = Worker::new(bootstrap::config(document), ports);
+    let mut config = bootstrap::config(document);
+    // What the kernel allows may be less than what the worker was told.
+    config.slots = executor.slots();
+    let worker = Worker::new(config, ports);
     let cancel = CancellationToken::new();
     let (done, running) = io::pipe().context("pipe")?;
     let stop = cancel.clone();
@@ -98,19 +105,22 @@ fn work(folder: &Folder, sandbox: &Sandbox, document: &Bootstrap) -> anyhow::Res
         .spawn(move || run_time(worker, cancel, running))
         .context("thread")?;
     namespaces::supervise(sandbox, done.as_fd(), || stop.cancel()).context("waiting for signals")?;
-    thread
+    let exit = thread
         .join()
-        .map_err(|_| anyhow::anyhow!("the worker panicked"))?
+        .map_err(|_| anyhow::anyhow!("the worker panicked"))?;
+    executor.settle(LAST_SIGNALS);
+    exit
 }
 
-/// Hides the server's data folder from jobs, where there is a mount namespace to do it in.
-fn hide(folder: &Folder, sandbox: &Sandbox, document: &Bootstrap) -> bool {
+/// Hides the server's data folder from jobs, where there is a mount namespace to do it in. Answers whether it is
+/// hidden; fails if the worker could not reach its own folder any more.
+fn hide(folder: &Folder, sandbox: &Sandbox, document: &Bootstrap) -> anyhow::Result<bool> {
     let Some(hidden) = document
         .cover
         .as_deref()
         .filter(|_| sandbox.namespace().is_some())
     else {
-        return false;
+        return Ok(false);
     };
     let socket = document
         .socket
@@ -119,16 +129,18 @@ fn hide(folder: &Folder, sandbox: &Sandbox, document: &Bootstrap) -> bool {
     let hidden = || {
         let mut keep = vec![folder.path().to_owned()];
         if let Some(socket) = socket {
-            keep.push(socket.canonicalize()?);
+            keep.push(socket.canonicalize().map_err(CoverError::Uncovered)?);
         }
-        cover(&Path::new(hidden).canonicalize()?, &keep)
+        let hidden = Path::new(hidden).canonicalize().map_err(CoverError::Uncovered)?;
+        cover(&hidden, &keep)
     };
     match hidden() {
-        Ok(()) => true,
-        Err(error) => {
+        Ok(()) => Ok(true),
+        Err(CoverError::Uncovered(error)) => {
             tracing::warn!(%error, "the data folder could not be hidden from jobs");
-            false
+            Ok(false)
         }
+        Err(error @ CoverError::Half { .. }) => Err(error).context("the server's data folder"),
     }
 }
 
