@@ -212,7 +212,7 @@ mod tests {
         for (text, want) in [
             ("", "".to_owned()),
             ("a\n\nb\n", "a | b".to_owned()),
-            (&"1\n2\n3\n4\n5\n6\n".to_owned(), "2 | 3 | 4 | 5 | 6".to_owned()),
+            ("1\n2\n3\n4\n5\n6\n", "2 | 3 | 4 | 5 | 6".to_owned()),
             (&"x".repeat(5_000), "x".repeat(1 << 10)),
         ] {
             std::fs::write(&path, text).expect("written");
