@@ -308,7 +308,7 @@ impl Connection {
     ) {
         while let Some(batch) = batches.recv().await {
             let start = batch.piece.start;
-            let batch = vec![(batch.key, batch.piece)];
+            let batch = vec![convert::output_batch(batch)];
             for (key, ingested) in output::ingest(&self.server.platform, &self.identity, batch).await {
                 let Some(answer) = convert::output_answer(key, ingested, start) else {
                     self.world

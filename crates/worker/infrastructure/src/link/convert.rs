@@ -20,7 +20,7 @@ const DEFAULT_GRACE: Duration = Duration::from_secs(10);
 const DEFAULT_LOST_AFTER: Duration = Duration::from_secs(300);
 
 /// A status as the session sees it: only a definite word about this worker is a refusal.
-pub(super) fn error(status: &Status) -> DialError {
+pub fn error(status: &Status) -> DialError {
     let text = format!("{}: {}", status.code().description(), status.message());
     match status.code() {
         Code::PermissionDenied | Code::Unauthenticated | Code::InvalidArgument | Code::Unimplemented => {
@@ -48,7 +48,7 @@ fn key_in(key: Option<v1::AttemptKey>) -> Option<AttemptKey> {
 }
 
 /// A frame as a message.
-pub(super) fn worker_frame(frame: WorkerFrame) -> v1::WorkerFrame {
+pub fn worker_frame(frame: WorkerFrame) -> v1::WorkerFrame {
     let frame = match frame {
         WorkerFrame::Hello(hello) => WorkerMessage::Hello(hello_out(hello)),
         WorkerFrame::Beat(n) => WorkerMessage::Beat(v1::Beat { n }),
@@ -109,7 +109,7 @@ fn result_out(result: AttemptResult) -> v1::AttemptResult {
 }
 
 /// A batch as a message.
-pub(super) fn output_batch(batch: OutputBatch) -> v1::OutputBatch {
+pub fn output_batch(batch: OutputBatch) -> v1::OutputBatch {
     let runs = batch.piece.runs.iter().map(|run| v1::OutputRun {
         stream: match run.stream {
             Stream::Stdout => v1::Stream::Stdout,
@@ -131,7 +131,7 @@ pub(super) fn output_batch(batch: OutputBatch) -> v1::OutputBatch {
 }
 
 /// An answer to a batch; none if it does not parse.
-pub(super) fn output_answer(answer: v1::OutputAnswer) -> Option<OutputAnswer> {
+pub fn output_answer(answer: v1::OutputAnswer) -> Option<OutputAnswer> {
     Some(OutputAnswer {
         verdict: match answer.verdict() {
             v1::OutputVerdict::Stored => OutputVerdict::Stored,
@@ -145,7 +145,7 @@ pub(super) fn output_answer(answer: v1::OutputAnswer) -> Option<OutputAnswer> {
 }
 
 /// A message as a frame; none if it does not parse.
-pub(super) fn server_frame(message: v1::ServerFrame) -> Option<ServerFrame> {
+pub fn server_frame(message: v1::ServerFrame) -> Option<ServerFrame> {
     Some(match message.frame? {
         ServerMessage::Welcome(welcome) => ServerFrame::Welcome {
             session: welcome.session,

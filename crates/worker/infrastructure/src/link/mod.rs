@@ -3,7 +3,7 @@
 //! Invariants: key and certificate are in memory only; a new connection is made per call and two per session, one for
 //! frames and one for output, so that a flood of output never delays a beat; a dead connection is noticed within 15 s.
 
-mod convert;
+pub mod convert;
 mod streams;
 mod tls;
 
