@@ -49,7 +49,7 @@ pub(crate) fn build(
                 addresses: bootstrap.addresses.clone(),
                 socket: Some(bootstrap.socket.clone()),
                 leave_after,
-                cover: Some(data_dir.to_owned()),
+                cover: Some(hidden_from_jobs(settings.mode, data_dir).to_owned()),
             },
         };
         let id = &provider.id;
@@ -74,6 +74,14 @@ fn worker_program(own: &Path, asked: Option<&Path>) -> (PathBuf, Vec<String>) {
         Vec::new()
     };
     (program, arguments)
+}
+
+/// What jobs must not see: the data folder, and beside that of a `--local` server those of all others.
+fn hidden_from_jobs(mode: Mode, data_dir: &Path) -> &Path {
+    match mode {
+        Mode::Local => data_dir.parent().unwrap_or(data_dir),
+        Mode::Dev | Mode::Server => data_dir,
+    }
 }
 
 /// Each provider has workers of its own, also where several make processes.

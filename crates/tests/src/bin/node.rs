@@ -1,7 +1,7 @@
 //! The server and the worker of this build in one program, for the whole-system tests.
 //!
 //! `node server FOLDER CERTIFICATE_LIFE` is `dev` on free ports with everything in FOLDER, and with worker
-//! certificates that live as many seconds as no user can ask for; `node worker --folder FOLDER` is what its process
+//! certificates that live as many seconds as no user can ask for; `node --folder FOLDER` is the worker that its process
 //! provider starts. TERM ends the server in order, and so does the end of standard input: a test that is killed leaves
 //! no server behind.
 #![forbid(unsafe_code)]
@@ -23,10 +23,10 @@ fn main() -> ExitCode {
     let words: Vec<_> = arguments.iter().map(|word| word.to_str()).collect();
     let ended = match words[..] {
         // No thread may exist yet.
-        [Some("worker"), Some("--folder"), _] => return hodei_worker_bin::run(Path::new(&arguments[2])),
+        [Some("--folder"), _] => return hodei_worker_bin::run(Path::new(&arguments[1])),
         [Some("server"), _, Some(life)] => serve(PathBuf::from(&arguments[1]), life),
         _ => Err(anyhow::anyhow!(
-            "node server FOLDER SECONDS | node worker --folder FOLDER"
+            "node server FOLDER SECONDS | node --folder FOLDER"
         )),
     };
     match ended {
@@ -51,6 +51,7 @@ fn serve(folder: PathBuf, life: &str) -> Result<()> {
     };
     let mut settings = Settings::load(Mode::Dev, &flags)?;
     settings.worker_certificate_life = Duration::from_secs(life);
+    settings.worker_binary = Some(std::env::current_exe().context("can not tell which program this is")?);
     hodei_server_bin::init_logging();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let ended = runtime.block_on(async {

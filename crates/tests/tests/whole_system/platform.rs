@@ -242,7 +242,7 @@ impl Drop for Platform {
 }
 
 fn worker(folder: &Path) -> Option<Worker> {
-    let record = std::fs::read(folder.join("machine.json")).ok()?;
+    let record = std::fs::read(folder.with_extension("json")).ok()?;
     let record: serde_json::Value = serde_json::from_slice(&record).ok()?;
     let stub = u32::try_from(record["pid"].as_u64()?).ok()?;
     let init = processes::children(stub);

@@ -36,6 +36,8 @@ const LAST_SIGNALS: Duration = Duration::from_secs(2);
 /// Exit codes: 0 left, drained or stopped; 3 refused by its servers; 1 could not work at all.
 pub fn run(folder: &Path) -> ExitCode {
     tracing_subscriber::fmt()
+        // A log that can not be written, on a full disk, must end no job: the default is a panic.
+        .log_internal_errors(false)
         .with_writer(io::stderr)
         .with_ansi(false)
         .with_max_level(LevelFilter::INFO)
