@@ -227,3 +227,21 @@ async fn of_a_job_that_ends_at_that_moment() {
         assert_eq!(processes::of_job(&job), [0; 0]);
     }
 }
+
+/// Where there are cgroups, a job of root could move a child into the hierarchy's root and let it outlive itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_can_not_leave_its_cgroup() {
+    let platform = Platform::start().await;
+    let client = platform.client().await;
+    let seconds = long_sleep();
+    let script = format!(
+        "for procs in /sys/fs/cgroup/cgroup.procs /sys/fs/cgroup/unified/cgroup.procs; do \
+         sh -c \"echo \\$\\$ > $procs && exec setsid sleep {seconds}\" >/dev/null 2>&1 & done; sleep 0.3; exit 0"
+    );
+    let job = client.queue(sh(&script)).await;
+    client.ended(&job).await;
+    eventually("nothing of the job is left", || {
+        processes::with_argument(&seconds).is_empty()
+    })
+    .await;
+}

@@ -73,6 +73,11 @@ fn work(folder: &Folder, sandbox: &Sandbox, document: &Bootstrap) -> anyhow::Res
     if let Some(cgroups) = &cgroups {
         sandbox.remove_afterwards(cgroups.path());
     }
+    if let Some(cgroups) = cgroups.as_ref().filter(|_| sandbox.namespace().is_some())
+        && let Err(error) = cgroups.seal()
+    {
+        tracing::warn!(%error, "jobs can leave their cgroup");
+    }
     let no_capabilities = namespaces::drop_privileges();
     let config = ExecutorConfig {
         attempts: folder.attempts(),

@@ -10,12 +10,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Mode, OFlags, mkdirat, openat, unlinkat};
+use rustix::mount::{MountFlags, mount_bind, mount_remount};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// The worker's folder of cgroups.
 #[derive(Debug)]
 pub struct Cgroups {
     path: PathBuf,
+    parent: OwnedFd,
     folder: OwnedFd,
 }
 
@@ -32,18 +34,35 @@ impl Cgroups {
             return None;
         }
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let Ok(folder) = rustix::fs::open(&path, flags, Mode::empty()) else {
+        let opened = |path: &Path| rustix::fs::open(path, flags, Mode::empty());
+        let (Ok(parent), Ok(folder)) = (opened(parent), opened(&path)) else {
             remove(&path);
             return None;
         };
         // Its folder goes when it is dropped, so also where a slot's cgroup can not be made or killed.
-        let cgroups = Self { path, folder };
+        let cgroups = Self { path, parent, folder };
         cgroups.slot(0).is_some().then_some(cgroups)
     }
 
     /// Where it lies.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Lets nobody move out of a slot's cgroup by its path: the hierarchy is mounted over itself, read-only. Only in
+    /// a mount namespace of the worker's own. What is reached by descriptors, as all is here, can be written as before.
+    ///
+    /// # Errors
+    /// [`io::Error`] if it can not be mounted.
+    pub fn seal(&self) -> io::Result<()> {
+        let Some(point) = mount_point() else { return Ok(()) };
+        mount_bind(&point, &point)?;
+        let flags = MountFlags::BIND
+            | MountFlags::RDONLY
+            | MountFlags::NOSUID
+            | MountFlags::NODEV
+            | MountFlags::NOEXEC;
+        Ok(mount_remount(&point, flags, c"")?)
     }
 
     /// The cgroup of one slot; none if it can not be made.
@@ -58,7 +77,9 @@ impl Cgroups {
 
 impl Drop for Cgroups {
     fn drop(&mut self) {
-        remove(&self.path);
+        if let Some(name) = self.path.file_name().and_then(|name| name.to_str()) {
+            remove_at(self.parent.as_fd(), name);
+        }
     }
 }
 
@@ -216,13 +237,17 @@ fn own_cgroup() -> Option<PathBuf> {
         .find_map(|line| line.strip_prefix("0::"))?
         .trim_start_matches('/')
         .to_owned();
+    Some(mount_point()?.join(own))
+}
+
+/// Where the version 2 hierarchy is mounted.
+fn mount_point() -> Option<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
-    let root = mounts.lines().find_map(|line| {
+    mounts.lines().find_map(|line| {
         let mut fields = line.split(' ');
         let (point, kind) = (fields.nth(1)?, fields.next()?);
         (kind == "cgroup2").then(|| PathBuf::from(point))
-    })?;
-    Some(root.join(own))
+    })
 }
 
 #[cfg(test)]
