@@ -3,6 +3,7 @@
 //! The job runs in the caller's folder with the caller's PATH and LANG. The server removes what it made when it
 //! is told to end, and this command waits for that; another signal meanwhile ends it at once.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
@@ -116,6 +117,7 @@ async fn execute(
         signals,
         asked: None,
         survives: false,
+        refused: Arc::default(),
     };
     let status = execution.run(request, sink, environment.terminal.stderr).await?;
     Ok((status, execution.signals))

@@ -4,10 +4,12 @@
 //! A result that the job reached by itself wins over a cancel that came too late.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use hodei_jobs::v1;
+use tokio::sync::Notify;
 
 use super::{Usage, connect, local, request_id};
 use crate::args::RunArgs;
@@ -54,6 +56,7 @@ pub(crate) async fn run(args: RunArgs, environment: &Environment) -> Result<u8> 
         signals: Interrupts::listen()?,
         asked: None,
         survives: true,
+        refused: Arc::default(),
     };
     let sink = Sink::of_process(environment.terminal, args.raw);
     execution.run(request, sink, environment.terminal.stderr).await
@@ -69,10 +72,15 @@ pub(crate) struct Execution {
     pub(crate) asked: Option<Interrupt>,
     /// Whether the job goes on when this command leaves.
     pub(crate) survives: bool,
+    /// The server has refused to cancel, for good.
+    pub(crate) refused: Arc<Notify>,
 }
 
 /// How long to wait before a server that stayed away is asked to cancel once more.
 const CANCEL_PAUSE: Duration = Duration::from_secs(1);
+
+/// How often a server of this command's own is asked to cancel before the command ends without its answer.
+const LOCAL_CANCEL_TRIES: u32 = 5;
 
 impl Execution {
     /// Queues `request` and follows the job; `hint` says on stderr when it has to wait.
@@ -143,6 +151,12 @@ impl Execution {
             tokio::select! {
                 biased;
                 ended = &mut following => return ended.context("following the job broke off").map(Some),
+                // Of a server of its own this command is the end, also where that can not write down a cancel.
+                () = self.refused.notified(), if !self.survives => {
+                    following.abort();
+                    self.say_what_is_left(job_id, Interrupt::HangUp);
+                    return Ok(None);
+                }
                 signal = self.signals.next() => {
                     if signal == Interrupt::HangUp || self.asked.is_some() {
                         following.abort();
@@ -180,11 +194,19 @@ impl Execution {
                 reason: signal.reason().to_owned(),
             },
         );
+        let refused = Arc::clone(&self.refused);
+        let mut tries_left = if self.survives {
+            u32::MAX
+        } else {
+            LOCAL_CANCEL_TRIES
+        };
         tokio::spawn(async move {
             while let Err(status) = jobs.clone().cancel_job(request.clone()).await {
-                if !is_transient(&status) {
+                tries_left -= 1;
+                if !is_transient(&status) || tries_left == 0 {
                     let what = format!("cancel job {}", request.job_id);
-                    return note(&format!("{:#}", explain(&what, &status)));
+                    note(&format!("{:#}", explain(&what, &status)));
+                    return refused.notify_one();
                 }
                 tokio::time::sleep(CANCEL_PAUSE).await;
             }
