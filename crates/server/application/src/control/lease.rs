@@ -40,8 +40,8 @@ impl Pass for LeaseKeeper {
         }
         let live = platform.workers.live().await?;
         let live: BTreeMap<WorkerId, &WorkerRecord> = live.iter().map(|w| (w.id, w)).collect();
-        self.observe(&live, platform.clock.monotonic());
         let now = platform.clock.monotonic();
+        self.observe(&live, now);
         let losses: Vec<JobChange> = holdings
             .iter()
             .filter_map(|holding| self.loss(platform, holding, live.get(&holding.worker).copied(), now))

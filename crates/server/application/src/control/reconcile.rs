@@ -39,8 +39,9 @@ impl Pass for Reconcile {
             self.ask_health(platform, &id, provider.as_ref()).await;
             reconcile(platform, &id, provider.as_ref()).await?;
         }
-        forget_unconfigured(platform).await?;
-        drain_idle(platform).await?;
+        let workers = platform.workers.live().await?;
+        forget_unconfigured(platform, &workers).await?;
+        drain_idle(platform, &workers).await?;
         Ok(None)
     }
 }
@@ -174,8 +175,7 @@ async fn remove_unknown(
 
 /// Workers of a provider that is not configured any more: nobody can look after their machines, which end by
 /// themselves without contact. The row goes when the worker has neither a session nor a job.
-async fn forget_unconfigured(platform: &Platform) -> Result<(), Refused> {
-    let workers = platform.workers.live().await?;
+async fn forget_unconfigured(platform: &Platform, workers: &[WorkerRecord]) -> Result<(), Refused> {
     for worker in workers
         .iter()
         .filter(|worker| !platform.providers.contains_key(&worker.provider))
@@ -193,18 +193,19 @@ async fn forget_unconfigured(platform: &Platform) -> Result<(), Refused> {
 }
 
 /// Lets workers go that have had no job for a while.
-async fn drain_idle(platform: &Platform) -> Result<(), Refused> {
+async fn drain_idle(platform: &Platform, workers: &[WorkerRecord]) -> Result<(), Refused> {
     let now_ms = platform.clock.now_ms();
     let idle_ms = i64::try_from(platform.settings.worker_idle.as_millis()).unwrap_or(i64::MAX);
-    let workers = platform.workers.live().await?;
     let idle = workers.iter().filter(|worker| {
         worker.phase == WorkerPhase::Ready
             && worker.used_slots == 0
             && now_ms - worker.idle_since_ms > idle_ms
     });
+    let idle: Vec<WorkerId> = idle.map(|worker| worker.id).collect();
     let drains: Vec<WorkerChange> = idle
+        .iter()
         .map(|worker| WorkerChange::Drain {
-            worker: worker.id,
+            worker: *worker,
             message: "had no job for a while".to_owned(),
             only_idle: true,
         })
@@ -212,8 +213,7 @@ async fn drain_idle(platform: &Platform) -> Result<(), Refused> {
     if drains.is_empty() {
         return Ok(());
     }
-    let ids: Vec<WorkerId> = workers.iter().map(|worker| worker.id).collect();
     platform.workers.change(drains).await?;
-    ids.into_iter().for_each(|worker| platform.sessions.wake(worker));
+    idle.into_iter().for_each(|worker| platform.sessions.wake(worker));
     Ok(())
 }
