@@ -20,7 +20,8 @@ use std::time::Duration;
 
 use hodei_server_application::ports::jobs::FIRST_RANK;
 use hodei_server_domain::event::Event;
-use hodei_server_domain::job::state::{AttemptOutcome, Outcome, Phase};
+use hodei_server_domain::job::end::{AttemptOutcome, Outcome};
+use hodei_server_domain::job::state::Phase;
 use hodei_shared::ids::{AttemptKey, JobId};
 use hodei_shared::ports::Clock;
 use hodei_shared::secret::SecretString;

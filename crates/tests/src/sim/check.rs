@@ -8,7 +8,8 @@ use hodei_server_application::ports::jobs::{AttemptRecord, FIRST_RANK, JobRecord
 use hodei_server_application::ports::output::OutputStore;
 use hodei_server_application::ports::workers::WorkerRegistry;
 use hodei_server_domain::event::Event;
-use hodei_server_domain::job::state::{AttemptOutcome, Outcome as JobOutcome, Phase};
+use hodei_server_domain::job::end::{AttemptOutcome, Outcome as JobOutcome};
+use hodei_server_domain::job::state::Phase;
 use hodei_shared::ids::{AttemptKey, JobId};
 
 use super::client::Client;

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
+use hodei_server_domain::job::end::{AttemptOutcome, End};
 use hodei_server_domain::job::spec::JobSpec;
-use hodei_server_domain::job::state::{AttemptOutcome, End, Job, JobEvent};
+use hodei_server_domain::job::state::{Job, JobEvent};
 use hodei_server_domain::scheduling::snapshot::ShapeQueue;
 use hodei_shared::ids::{AttemptKey, JobId, Lease, Namespace, ProviderId, Rank, WorkerId};
 use hodei_shared::resources::Resources;

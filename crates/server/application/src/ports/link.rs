@@ -1,8 +1,8 @@
 //! The typed frames of a worker's session. The transport (gRPC, or the simulation's network) moves them between
 //! bounded channels and its wire; it adds nothing.
 
+use hodei_server_domain::job::end::WorkerResult;
 use hodei_server_domain::job::spec::JobSpec;
-use hodei_server_domain::job::state::WorkerResult;
 use hodei_shared::ids::{AttemptKey, Namespace, WorkerId};
 use hodei_shared::resources::Resources;
 use tokio::sync::mpsc;

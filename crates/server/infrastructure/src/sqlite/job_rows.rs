@@ -1,7 +1,8 @@
 //! The changing part of a job as rows: one in `job_live` until it ends, then one in `job_ended`.
 
+use hodei_server_domain::job::end::{End, Reason};
 use hodei_server_domain::job::retry::RetryPolicy;
-use hodei_server_domain::job::state::{End, Job, Phase, Reason};
+use hodei_server_domain::job::state::{Job, Phase};
 use hodei_shared::ids::{JobId, Lease};
 use rusqlite::types::Type;
 use rusqlite::{Connection, Error, OptionalExtension, Result, Row, params};

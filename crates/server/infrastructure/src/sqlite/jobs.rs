@@ -5,10 +5,9 @@ use hodei_server_application::ports::jobs::{
     ChangeOutcome, FIRST_RANK, Finish, JobChange, NewJob, QueueOutcome,
 };
 use hodei_server_domain::event::Event;
+use hodei_server_domain::job::end::{AttemptOutcome, End, WorkerResult};
 use hodei_server_domain::job::shape::{Shape, ShapeId};
-use hodei_server_domain::job::state::{
-    AttemptOutcome, End, Job, JobEvent, Phase, Refusal, Transition, WorkerResult,
-};
+use hodei_server_domain::job::state::{Job, JobEvent, Phase, Refusal, Transition};
 use hodei_shared::ids::{AttemptKey, JobId, Lease, WorkerId};
 use ring::digest::{SHA256, digest};
 use rusqlite::{OptionalExtension, Result, params};

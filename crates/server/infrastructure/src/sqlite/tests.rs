@@ -206,7 +206,8 @@ fn durability_is_configured() {
 
 #[test]
 fn numbers_in_columns_never_change_their_meaning() {
-    use hodei_server_domain::job::state::{AttemptOutcome, End, Outcome as Ended, Phase, Reason};
+    use hodei_server_domain::job::end::{AttemptOutcome, End, Outcome as Ended, Reason};
+    use hodei_server_domain::job::state::Phase;
     let ended = |outcome| {
         value::state_of(&Phase::Ended {
             outcome,

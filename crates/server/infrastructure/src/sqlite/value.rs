@@ -1,7 +1,8 @@
 //! How values stand in columns.
 
+use hodei_server_domain::job::end::{AttemptOutcome, Outcome};
 use hodei_server_domain::job::retry::{RetryOn, RetryPolicy};
-use hodei_server_domain::job::state::{AttemptOutcome, Outcome, Phase};
+use hodei_server_domain::job::state::Phase;
 use hodei_server_domain::worker::phase::WorkerPhase;
 use hodei_shared::Invalid;
 use hodei_shared::ids::{JobId, WorkerId};

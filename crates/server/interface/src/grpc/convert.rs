@@ -14,8 +14,9 @@ use hodei_server_application::ports::jobs::{AttemptRecord, JobFilter, JobRecord}
 use hodei_server_application::ports::workers::WorkerRecord;
 use hodei_server_application::refused::Refused;
 use hodei_server_application::scheduler::{ProviderVerdict, ProviderView, Why};
+use hodei_server_domain::job::end::{AttemptOutcome, End, Outcome};
 use hodei_server_domain::job::spec::{Command, JobSpec, SpecInput};
-use hodei_server_domain::job::state::{AttemptOutcome, End, Outcome, Phase};
+use hodei_server_domain::job::state::Phase;
 use hodei_server_domain::worker::phase::WorkerPhase;
 use hodei_shared::ids::{JobId, Namespace};
 use hodei_shared::labels::Labels;

@@ -1,7 +1,8 @@
 //! Claims and their guards, claims that never started, cancels, and what can be claimed.
 
 use futures::future::join_all;
-use hodei_server_domain::job::state::{JobEvent, Outcome, Phase, Reason};
+use hodei_server_domain::job::end::{Outcome, Reason};
+use hodei_server_domain::job::state::{JobEvent, Phase};
 use hodei_shared::ids::Lease;
 
 use super::Fixture;

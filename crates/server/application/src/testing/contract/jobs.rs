@@ -1,6 +1,8 @@
 //! Queueing, the plain way of a job, and what is held.
 
-use hodei_server_domain::job::state::{AttemptOutcome, Outcome, Phase};
+use hodei_server_domain::job::end::{AttemptOutcome, Outcome};
+
+use hodei_server_domain::job::state::Phase;
 use hodei_shared::ids::{JobId, Lease};
 use hodei_shared::resources::Resources;
 

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use hodei_server_domain::event::Event;
+use hodei_server_domain::job::end::WorkerResult;
 use hodei_server_domain::job::spec::{JobSpec, SpecInput};
-use hodei_server_domain::job::state::{Job, JobEvent, WorkerResult};
+use hodei_server_domain::job::state::{Job, JobEvent};
 use hodei_server_domain::worker::otp::SpkiHash;
 use hodei_shared::ids::{AttemptKey, JobId, Lease, Namespace, ProviderId, WorkerId};
 use hodei_shared::offsets::{Piece, Run, Stream};

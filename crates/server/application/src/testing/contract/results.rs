@@ -1,6 +1,8 @@
 //! Results: who may report them, which one stands, and what a loss leads to.
 
-use hodei_server_domain::job::state::{AttemptOutcome, JobEvent, Outcome, Phase, Reason, WorkerResult};
+use hodei_server_domain::job::end::{AttemptOutcome, Outcome, Reason, WorkerResult};
+
+use hodei_server_domain::job::state::{JobEvent, Phase};
 use hodei_shared::ids::Lease;
 
 use super::Fixture;

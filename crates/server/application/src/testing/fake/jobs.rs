@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use hodei_server_domain::event::Event;
+use hodei_server_domain::job::end::{AttemptOutcome, End, Outcome};
 use hodei_server_domain::job::shape::{Shape, ShapeId};
-use hodei_server_domain::job::state::{
-    AttemptOutcome, End, Job, JobEvent, Outcome, Phase, Refusal, Transition,
-};
+use hodei_server_domain::job::state::{Job, JobEvent, Phase, Refusal, Transition};
 use hodei_server_domain::scheduling::snapshot::{QueuedJob, ShapeQueue};
 use hodei_server_domain::worker::phase::WorkerPhase;
 use hodei_shared::ids::{AttemptKey, JobId, Lease, ProviderId, WorkerId};

@@ -12,8 +12,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use hodei_server_domain::event::Event;
+use hodei_server_domain::job::end::WorkerResult;
 use hodei_server_domain::job::spec::JobSpec;
-use hodei_server_domain::job::state::{Job, WorkerResult};
+use hodei_server_domain::job::state::Job;
 use hodei_server_domain::worker::otp::Otp;
 use hodei_shared::ids::{AttemptKey, JobId, Namespace, WorkerId};
 use hodei_shared::offsets::Piece;

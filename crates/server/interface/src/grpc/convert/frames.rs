@@ -8,7 +8,7 @@ use hodei_server_application::output::Ingested;
 use hodei_server_application::ports::link::{
     AttemptResult, FromWorker, HeldAttempt, HeldState, HeldVerdict, Hello, ResultVerdict, StopKind, ToWorker,
 };
-use hodei_server_domain::job::state::WorkerResult;
+use hodei_server_domain::job::end::WorkerResult;
 use hodei_shared::ids::{AttemptKey, Lease, Rank};
 use hodei_shared::offsets::{Piece, Run, Stream};
 use hodei_shared::resources::Resources;
