@@ -78,6 +78,10 @@ pub struct Job {
     pub lost_after: Option<Number>,
     /// Seconds from TERM to KILL.
     pub grace: Option<Number>,
+    /// Where its standard input comes from: `stream` or `whole`; `null`: it has none.
+    pub stdin: Option<&'static str>,
+    /// Whether both streams go through one pipe.
+    pub merge: bool,
 }
 
 /// What a job asked for.

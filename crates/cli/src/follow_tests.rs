@@ -68,6 +68,10 @@ impl JobExecutionService for Fake {
         Err(Status::unimplemented(""))
     }
 
+    async fn send_input(&self, _: Request<v1::SendInputRequest>) -> Answer<v1::SendInputResponse> {
+        Err(Status::unimplemented(""))
+    }
+
     async fn list_job_events(
         &self,
         _: Request<v1::ListJobEventsRequest>,

@@ -24,6 +24,11 @@ impl From<v1::Job> for Job {
     fn from(job: v1::Job) -> Self {
         let state = job_state(job.state());
         let spec = job.spec.unwrap_or_default();
+        let stdin = match spec.stdin() {
+            v1::StdinMode::Unspecified => None,
+            v1::StdinMode::Stream => Some("stream"),
+            v1::StdinMode::Whole => Some("whole"),
+        };
         Self {
             id: job.id,
             name: set(spec.name),
@@ -59,6 +64,8 @@ impl From<v1::Job> for Job {
             priority: spec.priority,
             lost_after: set(spec.lost_after_ms).map(thousandths),
             grace: spec.grace_ms.map(thousandths),
+            stdin,
+            merge: spec.merge,
         }
     }
 }

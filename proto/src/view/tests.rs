@@ -20,6 +20,8 @@ fn an_empty_job_has_every_field() {
             "resources": {"cpus": null, "memory": null}, "timeout": null, "retries": 0, "retry_on": [],
             "constraints": [], "provider": null, "isolation": null, "priority": 0, "lost_after": null,
             "grace": null,
+            "stdin": null,
+            "merge": false,
         })
     );
 }

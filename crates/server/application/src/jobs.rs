@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hodei_server_domain::access::{Permission, Principal};
 use hodei_server_domain::job::spec::JobSpec;
-use hodei_server_domain::job::state::{JobEvent, Phase};
+use hodei_server_domain::job::state::{HELD, JobEvent, Phase};
 use hodei_shared::Invalid;
 use hodei_shared::ids::{JobId, Namespace};
 use tokio::sync::watch as hint;
@@ -237,6 +237,7 @@ pub(crate) async fn changed(platform: &Platform, hints: &mut hint::Receiver<u64>
 /// Why a queued job does not run yet: a stable word and a sentence.
 pub fn queued_reason(record: &JobRecord, now_ms: i64) -> (&'static str, String) {
     match record.job.phase {
+        Phase::Queued { ready_at_ms: HELD } => ("held", "waits for the end of its input".to_owned()),
         Phase::Queued { ready_at_ms } if ready_at_ms > now_ms => {
             let seconds = (ready_at_ms - now_ms) as f64 / 1_000.0;
             match record.job.lease.0 + u64::from(record.job.uncounted) {

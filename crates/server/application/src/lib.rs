@@ -6,6 +6,7 @@
 
 pub mod access;
 pub mod control;
+pub mod input;
 pub mod jobs;
 pub mod output;
 pub mod platform;

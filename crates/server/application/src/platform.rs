@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ports::authority::Authority;
 use crate::ports::events::EventBus;
+use crate::ports::input::InputStore;
 use crate::ports::jobs::JobRepository;
 use crate::ports::output::OutputStore;
 use crate::ports::provider::WorkerProvider;
@@ -27,6 +28,8 @@ pub struct PlatformParts {
     pub workers: Arc<dyn WorkerRegistry>,
     /// What jobs print.
     pub output: Arc<dyn OutputStore>,
+    /// What jobs read.
+    pub input: Arc<dyn InputStore>,
     /// The event log.
     pub events: Arc<dyn EventBus>,
     /// Client tokens.
@@ -60,6 +63,8 @@ pub struct PlatformSettings {
     pub poll: Duration,
     /// How long a result waits for the output before its end.
     pub output_patience: Duration,
+    /// How much input a job may have, in bytes.
+    pub input_limit: u64,
 }
 
 impl Default for PlatformSettings {
@@ -71,6 +76,7 @@ impl Default for PlatformSettings {
             worker_idle: Duration::from_secs(300),
             poll: Duration::from_secs(1),
             output_patience: Duration::from_secs(60),
+            input_limit: 1 << 30,
         }
     }
 }
@@ -83,6 +89,8 @@ pub struct Platform {
     pub workers: Arc<dyn WorkerRegistry>,
     /// What jobs print.
     pub output: Arc<dyn OutputStore>,
+    /// What jobs read.
+    pub input: Arc<dyn InputStore>,
     /// The event log.
     pub events: Arc<dyn EventBus>,
     /// Client tokens.
@@ -156,6 +164,7 @@ impl Platform {
             jobs: parts.jobs,
             workers: parts.workers,
             output: parts.output,
+            input: parts.input,
             events: parts.events,
             tokens: parts.tokens,
             authority: parts.authority,

@@ -141,6 +141,7 @@ async fn compose(
         jobs: store.clone(),
         workers: store.clone(),
         output: store.clone(),
+        input: store.clone(),
         events: store.clone(),
         tokens: store,
         authority: Arc::new(authority.clone()),

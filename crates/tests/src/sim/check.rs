@@ -155,6 +155,13 @@ async fn output(
             .into_iter()
             .for_each(|piece| stored.extend(piece.data));
     }
+    let exited = matches!(
+        attempt.end,
+        Some((AttemptOutcome::Succeeded | AttemptOutcome::Failed, _))
+    );
+    if exited && runs.get(&key).is_some_and(|run| run.misfed) {
+        return Err(format!("{key} did not read the input that it was sent"));
+    }
     let printed = runs.get(&key).map(|run| run.output.clone()).unwrap_or_default();
     if let Some(end) = attempt.output.declared_end {
         if end != printed.len() as u64 || stored != printed {

@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use hodei_server_application::input::{self, Part, Sent};
 use hodei_server_application::jobs::{self, QueueRequest};
+use hodei_server_application::refused::Refused;
 use hodei_server_domain::access::{Principal, Role};
-use hodei_server_domain::job::spec::{JobSpec, SpecInput};
+use hodei_server_domain::job::spec::{JobSpec, SpecInput, Stdin};
 use hodei_shared::ids::{JobId, Namespace};
 use hodei_shared::ports::{Rng, Spawner};
 use tokio::sync::oneshot;
 
+use super::executor::INPUT;
 use super::node::{RunningServer, Servers};
 use super::world::World;
 
@@ -54,7 +57,11 @@ impl Client {
             let client = Arc::clone(self);
             tokio::spawn(async move {
                 tokio::time::sleep(at).await;
+                let input = spec.stdin.is_fed().then(|| spec.env[INPUT].clone().into_bytes());
                 let id = client.queue(number, spec).await;
+                if let Some(input) = input {
+                    tokio::spawn(Arc::clone(&client).feed(id, input));
+                }
                 client.jobs().insert(
                     id,
                     Acknowledged {
@@ -80,7 +87,12 @@ impl Client {
         let code = if rng.below(4) == 0 { 3 } else { 0 };
         let lines = rng.below(6);
         let timeout = (rng.below(6) == 0).then(|| Duration::from_millis(2_000));
+        let stdin = [Stdin::Null, Stdin::Null, Stdin::Stream, Stdin::Whole][rng.below(4) as usize];
+        let read = "what a job reads, ".repeat(rng.below(5) as usize);
+        let env = stdin.is_fed().then(|| (INPUT.to_owned(), read));
         let input = SpecInput {
+            stdin,
+            env: env.into_iter().collect(),
             command: vec![
                 "sim".into(),
                 duration.to_string(),
@@ -149,6 +161,31 @@ impl Client {
                     .world
                     .note(format!("queueing {number} is refused: {refused}")),
                 None => {}
+            }
+            tokio::time::sleep(self.world.some_ms(2_000)).await;
+        }
+    }
+
+    /// Sends a job's input in parts until all of it is stored, or the job takes no more.
+    async fn feed(self: Arc<Self>, id: JobId, input: Vec<u8>) {
+        let mut sent = 0;
+        loop {
+            let until = input.len().min(sent + self.world.rng.below(20) as usize);
+            let part = Part {
+                offset: sent as u64,
+                data: input[sent..until].to_vec(),
+                eof: until == input.len(),
+            };
+            let answer = self
+                .call(move |server| async move {
+                    input::send(&server.platform, &Self::principal(), id, part).await
+                })
+                .await;
+            match answer {
+                Some(Ok(Sent { complete: true, .. })) => return,
+                Some(Ok(Sent { end, .. })) => sent = usize::try_from(end).expect("a position in memory"),
+                Some(Err(Refused::WrongState(_))) => return,
+                Some(Err(_)) | None => {}
             }
             tokio::time::sleep(self.world.some_ms(2_000)).await;
         }

@@ -1,11 +1,13 @@
 //! Frames from one side's types into the other's, by the production code of both sides and the wire's messages.
 
 use hodei_jobs::v1;
+use hodei_server_application::input::Pulled;
 use hodei_server_application::output::Ingested;
 use hodei_server_application::ports::link as server;
 use hodei_server_interface::grpc::convert::frames;
 use hodei_shared::ids::AttemptKey;
 use hodei_shared::offsets::Piece;
+use hodei_worker_application::ports::Input;
 use hodei_worker_domain::frame as worker;
 use hodei_worker_infrastructure::link::convert as wire;
 
@@ -28,4 +30,9 @@ pub(super) fn output_batch(batch: worker::OutputBatch) -> (AttemptKey, Piece) {
 pub(super) fn output_answer(key: AttemptKey, ingested: Ingested, start: u64) -> Option<worker::OutputAnswer> {
     let answer: v1::OutputAnswer = frames::output_answer(key, ingested, start)?;
     wire::output_answer(answer)
+}
+
+/// A part of an attempt's input as the worker takes it.
+pub(super) fn input(pulled: Pulled) -> Input {
+    wire::input(frames::input_answer(pulled)).expect("a worker understands its server")
 }

@@ -11,7 +11,7 @@ use hodei_shared::ids::AttemptKey;
 use hodei_shared::offsets::Stream;
 use hodei_shared::ports::Clock;
 use hodei_worker_application::ports::{
-    Chunk, Executor, OutputSource, Process, ProcessControl, Signal, StartFailure,
+    Chunk, Executor, InputSink, OutputSource, Process, ProcessControl, Signal, StartFailure,
 };
 use hodei_worker_domain::assignment::{Assignment, Command};
 use hodei_worker_domain::attempt::ProcessEnd;
@@ -20,12 +20,17 @@ use tokio::sync::{mpsc, watch};
 use super::node::Scope;
 use super::world::{SimClock, World};
 
+/// The variable that tells a process what it should read on its standard input.
+pub(super) const INPUT: &str = "SIM_INPUT";
+
 /// One run of a process.
 #[derive(Debug, Clone)]
 pub(super) struct Execution {
     pub(super) ended: Option<Duration>,
     pub(super) output: Vec<u8>,
     pub(super) repeatable: bool,
+    /// It saw another input than it should have, or the end of it too early.
+    pub(super) misfed: bool,
 }
 
 /// Everything that ever ran.
@@ -79,6 +84,7 @@ impl SimExecutor {
             ended: None,
             output: Vec::new(),
             repeatable: assignment.repeatable,
+            misfed: false,
         };
         book.insert(key, run);
         self.here.lock().unwrap_or_else(PoisonError::into_inner).push(key);
@@ -109,6 +115,7 @@ impl Executor for SimExecutor {
         self.clock.sleep(self.world.some_ms(20)).await;
         self.enter(&assignment);
         let (output, source) = mpsc::channel(4);
+        let (feed, input) = mpsc::channel(1);
         let (signal, signals) = watch::channel(None);
         let (done, exit) = tokio::sync::oneshot::channel();
         let run = Run {
@@ -118,9 +125,20 @@ impl Executor for SimExecutor {
             book: Arc::clone(&self.book),
             duration,
             lines,
+            input: assignment
+                .env
+                .get(INPUT)
+                .cloned()
+                .unwrap_or_default()
+                .into_bytes(),
         };
+        let fed = assignment.input;
         let life = async move {
-            let end = run.live(code, output, signals).await;
+            let mut signals = signals;
+            let end = match run.read(input, &mut signals).await {
+                Some(end) if fed => end,
+                _ => run.live(code, output, signals).await,
+            };
             let at = run.world.elapsed();
             run.book.end(run.key, at);
             run.world.note(format!("process of {} ends: {end:?}", run.key));
@@ -130,6 +148,7 @@ impl Executor for SimExecutor {
         hodei_shared::ports::Spawner::spawn(self.scope.as_ref(), "process", Box::pin(life));
         Ok(Process {
             output: Box::new(SimOutput(source)),
+            input: fed.then(|| Box::new(SimInput(feed)) as Box<dyn InputSink>),
             exit: Box::pin(async move {
                 match exit.await {
                     Ok(end) => end,
@@ -152,9 +171,34 @@ struct Run {
     book: Arc<Book>,
     duration: Duration,
     lines: u32,
+    /// What it should read on its standard input.
+    input: Vec<u8>,
 }
 
 impl Run {
+    /// Reads its input to the end; or dies of a signal.
+    async fn read(
+        &self,
+        mut input: mpsc::Receiver<Vec<u8>>,
+        signals: &mut watch::Receiver<Option<Signal>>,
+    ) -> Option<ProcessEnd> {
+        let mut read = Vec::new();
+        loop {
+            tokio::select! {
+                biased;
+                Ok(()) = signals.changed() => {
+                    return Some(ProcessEnd::Signalled(signal_number(*signals.borrow())));
+                }
+                bytes = input.recv() => match bytes {
+                    Some(bytes) => read.extend(bytes),
+                    None => break,
+                }
+            }
+        }
+        self.book.with(self.key, |run| run.misfed = read != self.input);
+        None
+    }
+
     /// Passes its time, prints its lines evenly, and dies of any signal.
     async fn live(
         &self,
@@ -213,6 +257,15 @@ struct SimOutput(mpsc::Receiver<Chunk>);
 impl OutputSource for SimOutput {
     async fn read(&mut self) -> Option<Chunk> {
         self.0.recv().await
+    }
+}
+
+struct SimInput(mpsc::Sender<Vec<u8>>);
+
+#[async_trait]
+impl InputSink for SimInput {
+    async fn write(&mut self, bytes: &[u8]) -> bool {
+        self.0.send(bytes.to_vec()).await.is_ok()
     }
 }
 

@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hodei_server_application::ports::link::{FromWorker, ToWorker, WorkerIdentity, WorkerLink};
-use hodei_server_application::{output, session, workers};
+use hodei_server_application::{input, output, session, workers};
 use hodei_server_domain::worker::otp::SpkiHash;
+use hodei_shared::ids::AttemptKey;
 use hodei_shared::ports::Spawner;
 use hodei_shared::secret::SecretString;
 use hodei_worker_application::ports::{
-    CertificateLife, Connector, DialError, Endpoint, Incoming, Link, Outgoing,
+    CertificateLife, Connector, DialError, Endpoint, Incoming, Input, Link, Outgoing,
 };
 use hodei_worker_domain::frame::{Hello, OutputAnswer, OutputBatch, ServerFrame, WorkerFrame};
 use tokio::sync::{mpsc, oneshot};
@@ -109,6 +110,16 @@ impl Connector for SimConnector {
             Ok(chain) => self.keep(&chain),
             Err(workers::RenewError::Refused) => Err(DialError::Refused("the renewal".to_owned())),
             Err(error) => Err(unavailable(&error.to_string())),
+        }
+    }
+
+    async fn read_input(&self, key: AttemptKey, offset: u64) -> Result<Input, DialError> {
+        let server = self.server()?;
+        let (platform, shown) = (Arc::clone(&server.platform), self.shown()?);
+        let work = async move { input::pull(&platform, &shown, key, offset).await };
+        match self.call(work, &server).await? {
+            Ok(pulled) => Ok(convert::input(pulled)),
+            Err(refused) => Err(unavailable(&refused.to_string())),
         }
     }
 

@@ -103,6 +103,7 @@ impl Servers {
             jobs: store.clone(),
             workers: store.clone(),
             output: store.clone(),
+            input: store.clone(),
             events: store.clone(),
             tokens: store,
             authority: Arc::new(SimAuthority),

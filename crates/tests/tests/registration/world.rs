@@ -159,6 +159,7 @@ impl World {
             jobs: store.clone(),
             workers: store.clone(),
             output: store.clone(),
+            input: store.clone(),
             events: store.clone(),
             tokens: store,
             authority: Arc::new(authority.clone()),

@@ -3,6 +3,7 @@
 //! Invariants: the end of the process is told at once, so that its slot is free; the end of the output is told after
 //! it, exactly once; a pipe that stays open and silent after the process is given up on after [`STUCK_PIPE`].
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +12,9 @@ use hodei_worker_domain::assignment::Assignment;
 use hodei_worker_domain::attempt::ProcessEnd;
 use tokio::sync::mpsc;
 
+use crate::input::feed;
 use crate::output::{Log, Outputs};
-use crate::ports::{Executor, Process};
+use crate::ports::{Connector, Executor, Process};
 use crate::worker::Event;
 
 const STUCK_PIPE: Duration = Duration::from_secs(5);
@@ -21,6 +23,7 @@ const STUCK_PIPE: Duration = Duration::from_secs(5);
 pub(crate) struct Job {
     pub(crate) assignment: Arc<Assignment>,
     pub(crate) executor: Arc<dyn Executor>,
+    pub(crate) connector: Arc<dyn Connector>,
     pub(crate) outputs: Arc<Outputs>,
     pub(crate) log: Arc<Log>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -60,9 +63,17 @@ impl Job {
     async fn follow(&self, process: Process) {
         let Process {
             mut output,
+            input,
             mut exit,
             control,
         } = process;
+        let feeding = async {
+            if let Some(sink) = input {
+                feed(&*self.connector, &*self.clock, self.assignment.key, sink).await;
+            }
+        };
+        let mut feeding = pin!(feeding);
+        let mut fed = false;
         let (mut exited, mut open) = (false, true);
         let mut give_up = Duration::MAX;
         while open || !exited {
@@ -74,6 +85,7 @@ impl Job {
                     give_up = self.clock.monotonic() + STUCK_PIPE;
                     self.exited(end, control.ended_by_itself()).await;
                 }
+                () = &mut feeding, if !fed && !exited => fed = true,
                 () = self.log.room(), if full => {}
                 chunk = output.read(), if open && !full => match chunk {
                     Some(chunk) => {

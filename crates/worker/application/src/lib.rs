@@ -10,6 +10,7 @@ pub mod spool;
 pub mod worker;
 
 mod dial;
+mod input;
 mod job;
 mod link;
 mod output;

@@ -73,11 +73,28 @@ pub trait Connector: Send + Sync + 'static {
     /// [`DialError::Unavailable`]: try again. [`DialError::Refused`]: the worker is not wanted any more.
     async fn renew(&self, endpoint: &Endpoint) -> Result<CertificateLife, DialError>;
 
+    /// The next bytes of an attempt's standard input, from the server of the newest session; waits a while for some.
+    ///
+    /// # Errors
+    /// [`DialError`]: try again, perhaps in another session.
+    async fn read_input(&self, key: AttemptKey, offset: u64) -> Result<Input, DialError>;
+
     /// Opens a session, whose first frame is `hello`, and the output stream beside it.
     ///
     /// # Errors
     /// [`DialError`]; a refusal may also come from the first [`Incoming::recv`].
     async fn connect(&self, endpoint: &Endpoint, hello: Hello) -> Result<Link, DialError>;
+}
+
+/// A part of an attempt's standard input.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// The next bytes; empty if none have come yet.
+    More(Vec<u8>),
+    /// The last bytes.
+    Last(Vec<u8>),
+    /// The attempt is over for the server.
+    Stale,
 }
 
 /// A session with a server and the output stream that belongs to it. Dropping it ends both.
@@ -139,6 +156,8 @@ pub struct StartFailure {
 pub struct Process {
     /// Its output; backpressure is not to read it.
     pub output: Box<dyn OutputSource>,
+    /// Its standard input, if the assignment has one.
+    pub input: Option<Box<dyn InputSink>>,
     /// Ends when the process has ended AND nothing that it started is left. Its slot is free then.
     pub exit: BoxFuture<ProcessEnd>,
     /// Signals it.
@@ -161,6 +180,13 @@ pub struct Chunk {
 pub trait OutputSource: Send {
     /// The next chunk of at most 64 KiB; none when both streams have ended. Cancel-safe.
     async fn read(&mut self) -> Option<Chunk>;
+}
+
+/// The standard input of a process. Dropping it tells the process that nothing follows.
+#[async_trait]
+pub trait InputSink: Send {
+    /// Hands over all of `bytes`, as fast as the process reads them; false if it reads no more. Not cancel-safe.
+    async fn write(&mut self, bytes: &[u8]) -> bool;
 }
 
 /// What a process and everything that it started is sent.

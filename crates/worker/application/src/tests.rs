@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, clippy::unwrap_used)]
 
 mod fakes;
+mod input;
 mod output;
 
 use std::sync::atomic::Ordering;

@@ -71,6 +71,13 @@ impl WorkerAgentService for Server {
         Err(Status::unimplemented("not in this test"))
     }
 
+    async fn read_input(
+        &self,
+        _: Request<v1::ReadInputRequest>,
+    ) -> Result<Response<v1::ReadInputResponse>, Status> {
+        Err(Status::unimplemented("not in this test"))
+    }
+
     async fn connect(
         &self,
         request: Request<Streaming<v1::WorkerFrame>>,

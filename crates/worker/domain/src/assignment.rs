@@ -42,6 +42,10 @@ pub struct Assignment {
     pub attempt: u32,
     /// Whether the attempt would be repeated elsewhere if it were lost.
     pub repeatable: bool,
+    /// Whether its standard input is the job's input; else it is /dev/null.
+    pub input: bool,
+    /// Whether both output streams go through one pipe, as stdout.
+    pub merge: bool,
 }
 
 impl Assignment {
@@ -58,6 +62,8 @@ impl Assignment {
             namespace: Namespace::default_namespace(),
             attempt: 1,
             repeatable: false,
+            input: false,
+            merge: false,
         }
     }
 }

@@ -2,6 +2,8 @@
 //! where there are any and without.
 #![allow(clippy::unwrap_used)]
 
+#[path = "processes/input.rs"]
+mod input;
 #[path = "processes/stops.rs"]
 mod stops;
 

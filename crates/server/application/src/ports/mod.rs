@@ -4,6 +4,7 @@
 
 pub mod authority;
 pub mod events;
+pub mod input;
 pub mod jobs;
 pub mod link;
 pub mod output;

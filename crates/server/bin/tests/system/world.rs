@@ -223,6 +223,7 @@ impl WorkerWorld {
             jobs: store.clone(),
             workers: store.clone(),
             output: store.clone(),
+            input: store.clone(),
             events: store.clone(),
             tokens: store,
             authority: Arc::new(authority.clone()),

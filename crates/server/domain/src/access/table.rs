@@ -46,6 +46,10 @@ pub const CLIENT_DOOR: &[(&str, Access)] = &[
         Access::Token(Permission::SubmitJobs),
     ),
     (
+        "/hodei.v1.JobExecutionService/SendInput",
+        Access::Token(Permission::SubmitJobs),
+    ),
+    (
         "/hodei.v1.JobExecutionService/ListJobEvents",
         Access::Token(Permission::ReadJobs),
     ),
@@ -92,6 +96,10 @@ pub const WORKER_DOOR: &[(&str, Access)] = &[
     ("/hodei.v1.WorkerAgentService/Connect", Access::WorkerCertificate),
     (
         "/hodei.v1.WorkerAgentService/StreamOutput",
+        Access::WorkerCertificate,
+    ),
+    (
+        "/hodei.v1.WorkerAgentService/ReadInput",
         Access::WorkerCertificate,
     ),
 ];

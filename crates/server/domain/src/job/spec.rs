@@ -37,6 +37,30 @@ pub enum Command {
     },
 }
 
+/// What the process finds on its standard input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stdin {
+    /// Nothing: /dev/null.
+    #[default]
+    Null,
+    /// The job's input, while it comes.
+    Stream,
+    /// The job's input; the job is held until all of it is stored.
+    Whole,
+}
+
+impl Stdin {
+    /// Whether the job takes input at all.
+    pub fn is_fed(self) -> bool {
+        self != Self::Null
+    }
+
+    fn is_null(&self) -> bool {
+        *self == Self::Null
+    }
+}
+
 /// A validated job specification.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobSpec {
@@ -70,6 +94,16 @@ pub struct JobSpec {
     pub lost_after: Duration,
     /// The image to run in.
     pub image: Option<String>,
+    /// Its standard input.
+    #[serde(default, skip_serializing_if = "Stdin::is_null")]
+    pub stdin: Stdin,
+    /// Both streams go through one pipe, as stdout.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub merge: bool,
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 /// A job specification as it came in. Empty and `None` mean "the default".
@@ -113,6 +147,10 @@ pub struct SpecInput {
     pub lost_after: Option<Duration>,
     /// See [`JobSpec::image`].
     pub image: String,
+    /// See [`JobSpec::stdin`].
+    pub stdin: Stdin,
+    /// See [`JobSpec::merge`].
+    pub merge: bool,
 }
 
 impl JobSpec {
@@ -137,6 +175,7 @@ impl JobSpec {
         let lost_after = broken.check(lost_after(input.lost_after));
         let grace = broken.check(grace(input.grace));
         let image = broken.check(line("image", input.image));
+        let (stdin, merge) = (input.stdin, input.merge);
         let spec = (|| {
             Some(Self {
                 name: name?,
@@ -154,6 +193,8 @@ impl JobSpec {
                 priority: priority?,
                 lost_after: lost_after?,
                 image: image.map(|image| Some(image).filter(|i| !i.is_empty()))?,
+                stdin,
+                merge,
             })
         })();
         spec.ok_or(broken.0)

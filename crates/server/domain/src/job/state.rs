@@ -8,13 +8,17 @@ use hodei_shared::ids::{Lease, WorkerId};
 
 use super::end::{AttemptOutcome, End, Outcome, Reason, WorkerResult};
 use super::retry::{MAX_UNCOUNTED, RetryOn, RetryPolicy, back_off};
+use super::spec::{JobSpec, Stdin};
+
+/// The time from which a held job may run: none that comes.
+pub const HELD: i64 = i64::MAX;
 
 /// Where a job stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Phase {
     /// Waits until `ready_at_ms` and for room.
     Queued {
-        /// Not before this time.
+        /// Not before this time; [`HELD`]: not before it is released.
         ready_at_ms: i64,
     },
     /// Given to a worker that has not said that it runs.
@@ -94,6 +98,8 @@ pub enum JobEvent {
         /// Why, for people.
         message: String,
     },
+    /// All of the input that it was held for is stored.
+    InputComplete,
     /// A person asks to cancel it.
     Cancel {
         /// Who or why, for people.
@@ -141,6 +147,13 @@ impl Transition {
 }
 
 impl Job {
+    /// From when on a new job may run. One that waits for its whole input is held; one that repeats another has
+    /// that one's input.
+    pub fn first_ready_ms(spec: &JobSpec, repeats_another: bool, now_ms: i64) -> i64 {
+        let held = spec.stdin == Stdin::Whole && !repeats_another;
+        if held { HELD } else { now_ms }
+    }
+
     /// A job as it is queued.
     pub fn queued(ready_at_ms: i64) -> Self {
         Self {
@@ -187,6 +200,7 @@ impl Job {
                 Ok(self.lost(End::new(Reason::Lost, message), policy, now_ms))
             }
             JobEvent::ProvisionFailed { message } => self.provision_failed(message, now_ms),
+            JobEvent::InputComplete => self.released(now_ms),
             JobEvent::Cancel { message } => self.cancel(message),
         }
     }
@@ -270,6 +284,20 @@ impl Job {
                 Ok(self.uncounted_repeat(End::new(Reason::ProviderError, message), false, now_ms))
             }
             _ => Err(Refusal::Stale),
+        }
+    }
+
+    fn released(&self, now_ms: i64) -> Result<Transition, Refusal> {
+        match self.phase {
+            Phase::Queued { ready_at_ms: HELD } => {
+                let mut job = self.clone();
+                job.phase = Phase::Queued { ready_at_ms: now_ms };
+                Ok(Transition {
+                    job,
+                    attempt_end: None,
+                })
+            }
+            _ => Err(Refusal::Same),
         }
     }
 

@@ -90,6 +90,7 @@ fn events(lease: u64) -> Vec<(&'static str, JobEvent)> {
             JobEvent::ProvisionFailed { message: message() },
         ),
         ("cancel", JobEvent::Cancel { message: message() }),
+        ("input complete", JobEvent::InputComplete),
     ]
 }
 
@@ -127,27 +128,29 @@ fn word(result: &Result<Transition, Refusal>) -> &'static str {
 fn every_state_answers_every_event() {
     // The columns are the events in the order of `events`.
     #[rustfmt::skip]
-    let table: [(&str, Job, u64, u32, [&str; 13]); 10] = [
+    let table: [(&str, Job, u64, u32, [&str; 14]); 11] = [
         ("queued", queued(), 1, 0,
-         ["assigned", "stale", "stale", "stale", "stale", "stale", "stale", "stale", "stale", "stale", "stale", "queued", "cancelled"]),
+         ["assigned", "stale", "stale", "stale", "stale", "stale", "stale", "stale", "stale", "stale", "stale", "queued", "cancelled", "same"]),
         ("delayed", Job::queued(NOW + 1), 1, 0,
-         ["not claimable", "stale", "stale", "stale", "stale", "stale", "stale", "stale", "stale", "stale", "stale", "stale", "cancelled"]),
+         ["not claimable", "stale", "stale", "stale", "stale", "stale", "stale", "stale", "stale", "stale", "stale", "stale", "cancelled", "same"]),
+        ("held", Job::queued(HELD), 1, 0,
+         ["not claimable", "stale", "stale", "stale", "stale", "stale", "stale", "stale", "stale", "stale", "stale", "stale", "cancelled", "queued"]),
         ("assigned", assigned(), 1, 0,
-         ["not claimable", "running", "succeeded", "failed", "failed", "failed", "timed out", "failed", "failed", "queued", "failed", "stale", "assigned"]),
+         ["not claimable", "running", "succeeded", "failed", "failed", "failed", "timed out", "failed", "failed", "queued", "failed", "stale", "assigned", "same"]),
         ("assigned, retries", assigned(), 1, 1,
-         ["not claimable", "running", "succeeded", "queued", "queued", "queued", "timed out", "queued", "queued", "queued", "queued", "stale", "assigned"]),
+         ["not claimable", "running", "succeeded", "queued", "queued", "queued", "timed out", "queued", "queued", "queued", "queued", "stale", "assigned", "same"]),
         ("running", running(), 1, 0,
-         ["not claimable", "same", "succeeded", "failed", "failed", "failed", "timed out", "failed", "failed", "stale", "failed", "stale", "running"]),
+         ["not claimable", "same", "succeeded", "failed", "failed", "failed", "timed out", "failed", "failed", "stale", "failed", "stale", "running", "same"]),
         ("running, retries", running(), 1, 1,
-         ["not claimable", "same", "succeeded", "queued", "queued", "queued", "timed out", "queued", "queued", "stale", "queued", "stale", "running"]),
+         ["not claimable", "same", "succeeded", "queued", "queued", "queued", "timed out", "queued", "queued", "stale", "queued", "stale", "running", "same"]),
         ("running, older lease", running(), 0, 1,
-         ["not claimable", "stale", "stale", "stale", "stale", "stale", "stale", "stale", "stale", "stale", "stale", "stale", "running"]),
+         ["not claimable", "stale", "stale", "stale", "stale", "stale", "stale", "stale", "stale", "stale", "stale", "stale", "running", "same"]),
         ("assigned, cancelling", cancelling(assigned()), 1, 1,
-         ["not claimable", "running", "succeeded", "cancelled", "cancelled", "cancelled", "timed out", "cancelled", "cancelled", "cancelled", "cancelled", "stale", "same"]),
+         ["not claimable", "running", "succeeded", "cancelled", "cancelled", "cancelled", "timed out", "cancelled", "cancelled", "cancelled", "cancelled", "stale", "same", "same"]),
         ("running, cancelling", cancelling(running()), 1, 0,
-         ["not claimable", "same", "succeeded", "failed", "failed", "failed", "timed out", "cancelled", "cancelled", "stale", "cancelled", "stale", "same"]),
+         ["not claimable", "same", "succeeded", "failed", "failed", "failed", "timed out", "cancelled", "cancelled", "stale", "cancelled", "stale", "same", "same"]),
         ("succeeded", succeeded(), 1, 1,
-         ["not claimable", "stale", "stale", "stale", "stale", "stale", "stale", "stale", "stale", "stale", "stale", "stale", "same"]),
+         ["not claimable", "stale", "stale", "stale", "stale", "stale", "stale", "stale", "stale", "stale", "stale", "stale", "same", "same"]),
     ];
     for (state, job, lease, retries, wanted) in table {
         for ((event, value), want) in events(lease).into_iter().zip(wanted) {
@@ -222,6 +225,24 @@ fn missing_output_is_said_and_changes_no_exit_code() {
         Some((AttemptOutcome::Succeeded, end.clone())),
         transition.attempt_end
     );
+}
+
+#[test]
+fn a_job_is_held_until_its_whole_input_is_there_unless_it_repeats_another() {
+    let input = crate::job::spec::SpecInput {
+        command: vec!["cat".into()],
+        stdin: Stdin::Whole,
+        ..Default::default()
+    };
+    let spec = JobSpec::new(input).expect("valid");
+    assert_eq!(Job::first_ready_ms(&spec, true, NOW), NOW);
+    assert_eq!(Job::first_ready_ms(&spec, false, NOW), HELD);
+    let held = Job::queued(HELD);
+    let released = held
+        .apply(JobEvent::InputComplete, &policy(0), NOW)
+        .expect("released")
+        .job;
+    assert_eq!(released, queued());
 }
 
 #[test]

@@ -137,6 +137,7 @@ impl Change<'_> {
             Op::Queue(jobs) => Outcome::Queue(self.queue(jobs)?),
             Op::Apply(changes) => Outcome::Apply(self.apply(changes)?),
             Op::Append(batches) => Outcome::Append(self.append(batches)?),
+            Op::Input(parts) => Outcome::Input(self.append_input(parts)?),
             Op::Events(events) => Outcome::Events(self.append_events(events)?),
             Op::Plan(workers) => Outcome::Plan(self.plan(workers)?),
             Op::ChangeWorkers(changes) => Outcome::ChangeWorkers(self.change_workers(changes)?),

@@ -62,6 +62,7 @@ impl Change<'_> {
             .prepare_cached("INSERT INTO shape (id, json) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?
             .execute(params![shape_id.0, to_json(&shape)?])?;
         self.insert_job(new, &spec, shape_id)?;
+        self.open_input(new)?;
         self.insert_live(new, shape_id)?;
         self.connection
             .prepare_cached(
@@ -105,6 +106,7 @@ impl Change<'_> {
     }
 
     fn insert_live(&self, new: &NewJob, shape: ShapeId) -> Result<()> {
+        let ready_at_ms = Job::first_ready_ms(&new.spec, new.retry_of.is_some(), self.now_ms);
         self.connection
             .prepare_cached(
                 "INSERT INTO job_live (id, namespace, shape, state, ready_at, worker, lease, attempt, same_attempt,
@@ -117,7 +119,7 @@ impl Change<'_> {
                 new.namespace.as_str(),
                 shape.0,
                 QUEUED,
-                self.now_ms,
+                ready_at_ms,
                 new.spec.retry.retries(),
                 retry_bits(&new.spec.retry),
                 int(new.spec.resources.cpu_millis),
@@ -412,6 +414,9 @@ fn lease_of(event: &JobEvent) -> Option<Lease> {
         | JobEvent::Finished { lease, .. }
         | JobEvent::NeverStarted { lease, .. }
         | JobEvent::Lost { lease, .. } => Some(*lease),
-        JobEvent::Claim { .. } | JobEvent::ProvisionFailed { .. } | JobEvent::Cancel { .. } => None,
+        JobEvent::Claim { .. }
+        | JobEvent::ProvisionFailed { .. }
+        | JobEvent::InputComplete
+        | JobEvent::Cancel { .. } => None,
     }
 }

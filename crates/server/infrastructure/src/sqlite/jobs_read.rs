@@ -10,6 +10,7 @@ use hodei_server_application::ports::jobs::{
 };
 use hodei_server_domain::job::retry::RetryOn;
 use hodei_server_domain::job::spec::JobSpec;
+use hodei_server_domain::job::state::HELD;
 use hodei_server_domain::scheduling::snapshot::{QueuedJob, ShapeQueue};
 use hodei_shared::ids::{AttemptKey, JobId, Lease, ProviderId, WorkerId};
 use hodei_shared::resources::Resources;
@@ -230,8 +231,12 @@ impl JobRepository for SqliteStore {
 
     async fn next_ready_at(&self) -> std::result::Result<Option<i64>, StoreError> {
         let now_ms = self.now_ms();
-        self.read(move |connection| connection.prepare_cached(NEXT_READY_AT)?.query_row([now_ms], one))
-            .await
+        self.read(move |connection| {
+            connection
+                .prepare_cached(NEXT_READY_AT)?
+                .query_row([now_ms, HELD], one)
+        })
+        .await
     }
 
     async fn held_by(&self, worker: WorkerId) -> std::result::Result<Vec<LiveAttempt>, StoreError> {

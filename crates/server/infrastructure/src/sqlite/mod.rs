@@ -12,6 +12,7 @@
 mod core;
 mod events;
 mod hints;
+mod input;
 mod job_rows;
 mod jobs;
 mod jobs_read;

@@ -1,6 +1,7 @@
 //! The operations that the core applies and their outcomes: one for each writing call of a port.
 
 use hodei_server_application::ports::StoreError;
+use hodei_server_application::ports::input::{InputAppend, InputOutcome};
 use hodei_server_application::ports::jobs::{ChangeOutcome, JobChange, NewJob, QueueOutcome};
 use hodei_server_application::ports::output::{AppendOutcome, OutputAppend};
 use hodei_server_application::ports::tokens::TokenRecord;
@@ -18,6 +19,7 @@ pub(super) enum Op {
     Queue(Vec<NewJob>),
     Apply(Vec<JobChange>),
     Append(Vec<OutputAppend>),
+    Input(Vec<InputAppend>),
     Events(Vec<Event>),
     Plan(Vec<NewWorker>),
     ChangeWorkers(Vec<WorkerChange>),
@@ -32,17 +34,14 @@ pub(super) enum Op {
 impl Op {
     /// The jobs that it may change, for those who follow them.
     pub(super) fn jobs(&self) -> impl Iterator<Item = JobId> + '_ {
-        let (queued, changed, printed): (&[NewJob], &[JobChange], &[OutputAppend]) = match self {
-            Self::Queue(jobs) => (jobs, &[], &[]),
-            Self::Apply(changes) => (&[], changes, &[]),
-            Self::Append(batches) => (&[], &[], batches),
-            _ => (&[], &[], &[]),
+        let jobs: Box<dyn Iterator<Item = JobId>> = match self {
+            Self::Queue(jobs) => Box::new(jobs.iter().map(|job| job.id)),
+            Self::Apply(changes) => Box::new(changes.iter().map(|change| change.job)),
+            Self::Append(batches) => Box::new(batches.iter().map(|batch| batch.key.job)),
+            Self::Input(parts) => Box::new(parts.iter().map(|part| part.job)),
+            _ => Box::new(std::iter::empty()),
         };
-        let queued = queued.iter().map(|job| job.id);
-        let changed = changed.iter().map(|change| change.job);
-        queued
-            .chain(changed)
-            .chain(printed.iter().map(|batch| batch.key.job))
+        jobs
     }
 }
 
@@ -52,6 +51,7 @@ pub(super) enum Outcome {
     Queue(Vec<QueueOutcome>),
     Apply(Vec<ChangeOutcome>),
     Append(Vec<AppendOutcome>),
+    Input(Vec<InputOutcome>),
     Events(()),
     Plan(()),
     ChangeWorkers(Vec<bool>),
@@ -74,6 +74,7 @@ impl Outcome {
                 outcomes.iter().any(changes)
             }
             Self::Append(outcomes) => outcomes.iter().any(|o| matches!(o, AppendOutcome::Stored(_))),
+            Self::Input(outcomes) => outcomes.iter().any(|o| matches!(o, InputOutcome::Stored { .. })),
             Self::ChangeWorkers(changed) => changed.contains(&true),
             Self::Events(()) | Self::Plan(()) | Self::Redeem(_) | Self::Renew(_) | Self::BeginSession(_) => {
                 true

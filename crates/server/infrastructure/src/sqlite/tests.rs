@@ -11,7 +11,7 @@ use hodei_shared::ids::{JobId, Namespace};
 
 use super::core::Core;
 use super::op::{Op, Outcome};
-use super::{events, job_rows, jobs, jobs_read, output, value, workers, workers_read};
+use super::{events, input, job_rows, jobs, jobs_read, output, value, workers, workers_read};
 
 const NOW_MS: i64 = 1_800_000_000_000;
 
@@ -54,7 +54,7 @@ fn plan(core: &Core, sql: &str) -> Vec<String> {
 fn hot_queries_use_their_indexes() {
     let core = Core::in_memory().expect("opens");
     #[rustfmt::skip]
-    let table: [(&str, &str, &[&str], &[&str]); 22] = [
+    let table: [(&str, &str, &[&str], &[&str]); 24] = [
         // name, query, what must be used, which scans are its purpose
         ("live job", job_rows::LOAD_LIVE, &["job_live USING PRIMARY KEY"], &[]),
         ("ended job", job_rows::LOAD_ENDED, &["job_ended USING PRIMARY KEY"], &[]),
@@ -70,6 +70,8 @@ fn hot_queries_use_their_indexes() {
         ("held by", jobs_read::HELD_BY, &["job_live_held"], &[]),
         ("holdings", jobs_read::HOLDINGS, &["job_live_held"], &["SCAN job_live USING COVERING INDEX job_live_held"]),
         ("used", jobs_read::USED, &["job_live_held"], &["SCAN held USING INDEX job_live_held"]),
+        ("input state", input::STATE, &["input_log USING PRIMARY KEY", "job_live USING PRIMARY KEY"], &[]),
+        ("input read", input::READ, &["input_part USING INDEX sqlite_autoindex_input_part_1"], &[]),
         ("take slot", jobs::TAKE_SLOT, &["worker USING PRIMARY KEY"], &[]),
         ("begin session", workers::BEGIN_SESSION, &["worker USING PRIMARY KEY"], &[]),
         ("beat", workers::BEAT, &["worker USING PRIMARY KEY"], &[]),

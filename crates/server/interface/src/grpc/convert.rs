@@ -15,7 +15,7 @@ use hodei_server_application::ports::workers::WorkerRecord;
 use hodei_server_application::refused::Refused;
 use hodei_server_application::scheduler::{ProviderVerdict, ProviderView, Why};
 use hodei_server_domain::job::end::{AttemptOutcome, End, Outcome};
-use hodei_server_domain::job::spec::{Command, JobSpec, SpecInput};
+use hodei_server_domain::job::spec::{Command, JobSpec, SpecInput, Stdin};
 use hodei_server_domain::job::state::Phase;
 use hodei_server_domain::worker::phase::WorkerPhase;
 use hodei_shared::ids::{JobId, Namespace};
@@ -56,6 +56,11 @@ pub fn queue_request(request: v1::QueueJobRequest) -> Result<QueueRequest, Refus
 /// Every rule that is broken.
 pub fn job_spec(spec: v1::JobSpec) -> Result<JobSpec, Vec<Invalid>> {
     let non_zero = |value: u64| Some(value).filter(|v| *v != 0);
+    let stdin = match spec.stdin() {
+        v1::StdinMode::Unspecified => Stdin::Null,
+        v1::StdinMode::Stream => Stdin::Stream,
+        v1::StdinMode::Whole => Stdin::Whole,
+    };
     JobSpec::new(SpecInput {
         name: spec.name,
         command: spec.command,
@@ -75,6 +80,8 @@ pub fn job_spec(spec: v1::JobSpec) -> Result<JobSpec, Vec<Invalid>> {
         isolation: spec.isolation,
         priority: spec.priority,
         lost_after: non_zero(spec.lost_after_ms).map(Duration::from_millis),
+        stdin,
+        merge: spec.merge,
         image: spec.image,
     })
 }
@@ -112,6 +119,13 @@ pub fn spec_message(spec: &JobSpec) -> v1::JobSpec {
         lost_after_ms: millis(spec.lost_after),
         grace_ms: Some(millis(spec.grace)),
         image: spec.image.clone().unwrap_or_default(),
+        stdin: match spec.stdin {
+            Stdin::Null => v1::StdinMode::Unspecified,
+            Stdin::Stream => v1::StdinMode::Stream,
+            Stdin::Whole => v1::StdinMode::Whole,
+        }
+        .into(),
+        merge: spec.merge,
     }
 }
 

@@ -6,6 +6,7 @@ use futures::stream;
 use hodei_jobs::transport::MAX_SPEC_BYTES;
 use hodei_jobs::v1;
 use hodei_jobs::v1::job_execution_service_server::JobExecutionService;
+use hodei_server_application::input::{self, Part, Sent};
 use hodei_server_application::jobs;
 use hodei_server_application::platform::Platform;
 use hodei_server_application::ports::jobs::JobRecord;
@@ -146,6 +147,25 @@ impl JobExecutionService for JobExecution {
         Ok(Response::new(v1::RetryJobResponse {
             job: self.message(&record),
         }))
+    }
+
+    async fn send_input(
+        &self,
+        request: Request<v1::SendInputRequest>,
+    ) -> Result<Response<v1::SendInputResponse>, Status> {
+        let principal = principal(&request)?;
+        let v1::SendInputRequest {
+            job_id,
+            offset,
+            data,
+            eof,
+        } = request.into_inner();
+        let id = convert::job_id(&job_id).map_err(status)?;
+        let part = Part { offset, data, eof };
+        let Sent { end, complete } = input::send(&self.platform, &principal, id, part)
+            .await
+            .map_err(status)?;
+        Ok(Response::new(v1::SendInputResponse { end, complete }))
     }
 
     async fn list_job_events(

@@ -12,6 +12,7 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use hodei_jobs::v1;
 use hodei_jobs::v1::worker_agent_service_server::WorkerAgentService;
+use hodei_server_application::input::{self, Pulled};
 use hodei_server_application::output::{self, Ingested};
 use hodei_server_application::platform::Platform;
 use hodei_server_application::ports::link::{FromWorker, WorkerIdentity, WorkerLink};
@@ -130,6 +131,20 @@ impl WorkerAgentService for WorkerAgent {
         spawner.spawn("session", Box::pin(serving));
         let answers = ReceiverStream::new(to_worker).map(|frame| Ok(frames::to_worker(frame)));
         Ok(Response::new(ending(answers, life)))
+    }
+
+    async fn read_input(
+        &self,
+        request: Request<v1::ReadInputRequest>,
+    ) -> Result<Response<v1::ReadInputResponse>, Status> {
+        let identity = worker(&request)?.identity;
+        let (key, offset) = frames::input_request(request.into_inner()).map_err(invalid)?;
+        let pulled = tokio::select! {
+            biased;
+            () = self.closing.cancelled() => Pulled::More(Vec::new()),
+            pulled = input::pull(&self.platform, &identity, key, offset) => pulled.map_err(status)?,
+        };
+        Ok(Response::new(frames::input_answer(pulled)))
     }
 
     type StreamOutputStream = Answers<v1::OutputAnswer>;

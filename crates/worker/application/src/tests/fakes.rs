@@ -18,8 +18,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::ports::{
-    CertificateLife, Chunk, Connector, DialError, Endpoint, Executor, Incoming, Link, Outgoing, OutputSource,
-    Ports, Process, ProcessControl, Signal, StartFailure,
+    CertificateLife, Chunk, Connector, DialError, Endpoint, Executor, Incoming, Input, InputSink, Link,
+    Outgoing, OutputSource, Ports, Process, ProcessControl, Signal, StartFailure,
 };
 use crate::spool::MemorySpools;
 use crate::worker::{Exit, Worker, WorkerConfig};
@@ -82,6 +82,10 @@ struct Network {
     state: AtomicU8,
     registrations: Mutex<VecDeque<Result<(), DialError>>>,
     renewals: AtomicUsize,
+    /// What is answered to those who ask for input, by and by.
+    input: Mutex<VecDeque<Result<Input, DialError>>>,
+    /// From where it was asked for.
+    asked: Mutex<Vec<u64>>,
     connections: mpsc::UnboundedSender<ServerEnd>,
 }
 
@@ -131,6 +135,15 @@ impl Connector for Network {
         })?;
         self.renewals.fetch_add(1, Ordering::SeqCst);
         Ok(life)
+    }
+
+    async fn read_input(&self, _: AttemptKey, offset: u64) -> Result<Input, DialError> {
+        self.asked.lock().unwrap().push(offset);
+        let next = self.input.lock().unwrap().pop_front();
+        match next {
+            Some(answer) => answer,
+            None => std::future::pending().await,
+        }
     }
 
     async fn connect(&self, _: &Endpoint, hello: Hello) -> Result<Link, DialError> {
@@ -223,6 +236,8 @@ impl ServerEnd {
 /// A process in the test's hands.
 pub(crate) struct FakeProcess {
     pub(crate) output: Option<mpsc::Sender<Chunk>>,
+    /// What it reads on its standard input; ends with the input.
+    pub(crate) input: Option<mpsc::Receiver<Vec<u8>>>,
     exit: Mutex<Option<oneshot::Sender<ProcessEnd>>>,
     signals: watch::Receiver<Vec<Signal>>,
     /// Whether the process has ended while others of its tree are left.
@@ -272,6 +287,15 @@ impl OutputSource for Source {
     }
 }
 
+struct Feed(mpsc::Sender<Vec<u8>>);
+
+#[async_trait]
+impl InputSink for Feed {
+    async fn write(&mut self, bytes: &[u8]) -> bool {
+        self.0.send(bytes.to_vec()).await.is_ok()
+    }
+}
+
 struct Control {
     signals: watch::Sender<Vec<Signal>>,
     main_ended: Arc<AtomicBool>,
@@ -291,13 +315,16 @@ struct Processes(mpsc::UnboundedSender<FakeProcess>);
 
 #[async_trait]
 impl Executor for Processes {
-    async fn start(&self, _: Arc<Assignment>) -> Result<Process, StartFailure> {
+    async fn start(&self, assignment: Arc<Assignment>) -> Result<Process, StartFailure> {
         let (print, output) = mpsc::channel(1);
+        let (feed, input) = mpsc::channel(1);
+        let fed = assignment.input;
         let (exit, exited) = oneshot::channel();
         let (to_process, signals) = watch::channel(Vec::new());
         let main_ended = Arc::new(AtomicBool::new(false));
         let process = FakeProcess {
             output: Some(print),
+            input: fed.then_some(input),
             exit: Mutex::new(Some(exit)),
             signals,
             main_ended: Arc::clone(&main_ended),
@@ -314,6 +341,7 @@ impl Executor for Processes {
         };
         Ok(Process {
             output: Box::new(Source(output)),
+            input: fed.then(|| Box::new(Feed(feed)) as Box<dyn InputSink>),
             exit: Box::pin(exit),
             control: Arc::new(Control {
                 signals: to_process,
@@ -356,6 +384,8 @@ impl World {
             state: AtomicU8::new(UP),
             registrations: Mutex::new(registrations.into()),
             renewals: AtomicUsize::new(0),
+            input: Mutex::default(),
+            asked: Mutex::default(),
             connections: to_connections,
         });
         let ports = Ports {
@@ -419,6 +449,16 @@ impl World {
 
     pub(crate) fn refuse(&self) {
         self.network.state.store(REFUSING, Ordering::SeqCst);
+    }
+
+    /// What those who ask for input are answered, one after the other.
+    pub(crate) fn input(&self, answers: impl IntoIterator<Item = Result<Input, DialError>>) {
+        self.network.input.lock().unwrap().extend(answers);
+    }
+
+    /// From where input was asked for.
+    pub(crate) fn asked_from(&self) -> Vec<u64> {
+        self.network.asked.lock().unwrap().clone()
     }
 
     pub(crate) fn renewals(&self) -> usize {

@@ -348,6 +348,7 @@ impl Core {
         let job = Job {
             assignment,
             executor: Arc::clone(&self.ports.executor),
+            connector: Arc::clone(&self.ports.connector),
             outputs: Arc::clone(&self.outputs),
             log,
             clock: Arc::clone(&self.ports.clock),

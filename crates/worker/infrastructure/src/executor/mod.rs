@@ -27,7 +27,7 @@ use rustix::process::{WaitIdStatus, child_subreaper};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use self::pipes::Pipes;
+use self::pipes::{Ends, Opened};
 use self::spawn::namespaces::{self, OwnNamespace, block_all_signals, is_stdio};
 use self::spawn::{Child, Spawn, Stack, Stage, spawn};
 use self::tree::{Means, Tree};
@@ -195,13 +195,14 @@ impl ProcessExecutor {
     async fn start_with(
         &self,
         assignment: Arc<Assignment>,
-        open: impl FnOnce() -> io::Result<(Pipes, [OwnedFd; 2])> + Send,
+        open: impl FnOnce(&Assignment) -> io::Result<Opened> + Send,
     ) -> Result<Process, StartFailure> {
         let place = self.place().await?;
         let Some(slot) = &place.slot else {
             return Err(broken("no slot is free"));
         };
-        let (output, ends) = open().map_err(|error| broken(&format!("pipes can not be made: {error}")))?;
+        let Opened { output, input, ends } =
+            open(&assignment).map_err(|error| broken(&format!("pipes can not be made: {error}")))?;
         let folder = self
             .config
             .attempts
@@ -235,6 +236,7 @@ impl ProcessExecutor {
         let tree = Arc::new(tree);
         Ok(Process {
             output: Box::new(output),
+            input,
             exit: Box::pin(tend(pidfd, Arc::clone(&tree), place, folder)),
             control: tree,
         })
@@ -277,7 +279,7 @@ fn tend(
 #[async_trait]
 impl Executor for ProcessExecutor {
     async fn start(&self, assignment: Arc<Assignment>) -> Result<Process, StartFailure> {
-        self.start_with(assignment, Pipes::open).await
+        self.start_with(assignment, Opened::new).await
     }
 
     fn enforced(&self) -> Vec<String> {
@@ -312,8 +314,7 @@ struct ToStart {
     folder: PathBuf,
     worker: String,
     null: Arc<File>,
-    /// Standard output and error.
-    ends: [OwnedFd; 2],
+    ends: Ends,
     cgroup: Option<Arc<Mutex<SlotCgroup>>>,
     /// Set if other jobs run beside this one.
     needs_cgroup: bool,
@@ -322,8 +323,11 @@ struct ToStart {
 impl ToStart {
     fn start(&self, stack: &mut Stack) -> Result<Started, StartFailure> {
         let prepared = command::prepare(&self.assignment, &self.folder, &self.worker)?;
-        let [out, err] = &self.ends;
-        if is_stdio(out) || is_stdio(err) || is_stdio(&*self.null) {
+        let stdin = self.ends.stdin.as_ref().map_or(self.null.as_fd(), AsFd::as_fd);
+        let stdout = self.ends.stdout.as_fd();
+        let stderr = self.ends.stderr.as_ref().map_or(stdout, AsFd::as_fd);
+        let stdio = [stdin, stdout, stderr];
+        if stdio.iter().any(is_stdio) {
             return Err(broken("the worker was started without standard streams"));
         }
         let cgroup = self.cgroup.as_deref().map(lock);
@@ -332,7 +336,7 @@ impl ToStart {
             argv: prepared.argv.clone(),
             env: prepared.env.clone(),
             workdir: prepared.workdir.as_fd(),
-            stdio: [self.null.as_fd(), out.as_fd(), err.as_fd()],
+            stdio,
             cgroup: cgroup.as_ref().map(|cgroup| cgroup.descriptor()),
         };
         let mut child = spawn(stack, &what);

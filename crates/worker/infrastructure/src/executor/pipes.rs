@@ -1,4 +1,4 @@
-//! The two pipes of a process, read fairly.
+//! The pipes of a process: two that are read fairly, or one for both streams, and one for its input if it has any.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -6,9 +6,11 @@ use std::os::fd::OwnedFd;
 use async_trait::async_trait;
 use hodei_shared::offsets::Stream;
 use hodei_shared::ports::Clock;
-use hodei_worker_application::ports::{Chunk, OutputSource};
+use hodei_worker_application::ports::{Chunk, InputSink, OutputSource};
+use hodei_worker_domain::assignment::Assignment;
 use rustix::pipe::{PipeFlags, pipe_with};
-use tokio::net::unix::pipe::Receiver;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::unix::pipe::{Receiver, Sender};
 
 use crate::system::SystemClock;
 
@@ -20,22 +22,63 @@ pub(super) struct Pipes {
     buffer: Vec<u8>,
 }
 
-impl Pipes {
-    /// Makes both pipes: what reads them, and the writing ends of standard output and error. Only inside a tokio
-    /// runtime. Done before there is a process, so that none is left without a reader.
+/// The process's own ends of its pipes.
+pub(super) struct Ends {
+    /// What it reads; `None`: /dev/null.
+    pub(super) stdin: Option<OwnedFd>,
+    pub(super) stdout: OwnedFd,
+    /// `None`: the same as standard output.
+    pub(super) stderr: Option<OwnedFd>,
+}
+
+/// All pipes of a process that is about to start.
+pub(super) struct Opened {
+    pub(super) output: Pipes,
+    pub(super) input: Option<Box<dyn InputSink>>,
+    pub(super) ends: Ends,
+}
+
+impl Opened {
+    /// Makes the pipes that `assignment` needs. Only inside a tokio runtime. Done before there is a process, so that
+    /// none is left without a reader.
     ///
     /// # Errors
     /// [`io::Error`] if they can not be made or watched.
-    pub(super) fn open() -> io::Result<(Self, [OwnedFd; 2])> {
-        let (stdout, out) = pipe_with(PipeFlags::CLOEXEC)?;
-        let (stderr, err) = pipe_with(PipeFlags::CLOEXEC)?;
-        let stdout = Receiver::from_owned_fd(stdout)?;
-        let stderr = Receiver::from_owned_fd(stderr)?;
-        let pipes = Self {
-            ends: [(Stream::Stdout, Some(stdout)), (Stream::Stderr, Some(stderr))],
+    pub(super) fn new(assignment: &Assignment) -> io::Result<Self> {
+        let (out, stdout) = pipe_with(PipeFlags::CLOEXEC)?;
+        let mut ends = Ends {
+            stdin: None,
+            stdout,
+            stderr: None,
+        };
+        let out = Receiver::from_owned_fd(out)?;
+        let mut err = None;
+        if !assignment.merge {
+            let (reading, writing) = pipe_with(PipeFlags::CLOEXEC)?;
+            err = Some(Receiver::from_owned_fd(reading)?);
+            ends.stderr = Some(writing);
+        }
+        let mut input: Option<Box<dyn InputSink>> = None;
+        if assignment.input {
+            let (reading, writing) = pipe_with(PipeFlags::CLOEXEC)?;
+            input = Some(Box::new(Feed(Sender::from_owned_fd(writing)?)));
+            ends.stdin = Some(reading);
+        }
+        let output = Pipes {
+            ends: [(Stream::Stdout, Some(out)), (Stream::Stderr, err)],
             buffer: vec![0; READ_BYTES],
         };
-        Ok((pipes, [out, err]))
+        Ok(Self { output, input, ends })
+    }
+}
+
+/// The writing end of a standard input.
+struct Feed(Sender);
+
+#[async_trait]
+impl InputSink for Feed {
+    async fn write(&mut self, bytes: &[u8]) -> bool {
+        self.0.write_all(bytes).await.is_ok()
     }
 }
 

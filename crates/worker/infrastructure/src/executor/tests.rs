@@ -33,7 +33,7 @@ async fn without_pipes_nothing_is_started_and_the_slot_stays_free() {
     let executor = executor(base.path(), 1);
     let trace = base.path().join("trace");
     let script = format!("touch {}", trace.display());
-    let no_pipes = || Err(io::Error::other("no room to watch them"));
+    let no_pipes = |_: &_| Err(io::Error::other("no room to watch them"));
     let failure = executor.start_with(shell(&script), no_pipes).await.err().unwrap();
     assert!(failure.message.contains("no room to watch them"), "{failure}");
     executor.settle(Duration::from_secs(10));

@@ -7,7 +7,7 @@ use hodei_jobs::v1::server_frame::Frame as ServerMessage;
 use hodei_jobs::v1::worker_frame::Frame as WorkerMessage;
 use hodei_shared::ids::{AttemptKey, Lease, Namespace, Rank};
 use hodei_shared::offsets::Stream;
-use hodei_worker_application::ports::DialError;
+use hodei_worker_application::ports::{DialError, Input};
 use hodei_worker_domain::assignment::{Assignment, Command};
 use hodei_worker_domain::attempt::{AttemptResult, EndKind};
 use hodei_worker_domain::frame::{
@@ -186,8 +186,27 @@ pub fn server_frame(message: v1::ServerFrame) -> Option<ServerFrame> {
     })
 }
 
+/// What is asked for of an attempt's input.
+pub fn input_request(key: AttemptKey, offset: u64) -> v1::ReadInputRequest {
+    v1::ReadInputRequest {
+        key: key_out(key),
+        offset,
+    }
+}
+
+/// A part of an attempt's input.
+pub fn input(answer: v1::ReadInputResponse) -> Option<Input> {
+    Some(match answer.verdict() {
+        v1::InputVerdict::More => Input::More(answer.data),
+        v1::InputVerdict::Last => Input::Last(answer.data),
+        v1::InputVerdict::Stale => Input::Stale,
+        v1::InputVerdict::Unspecified => return None,
+    })
+}
+
 fn assignment(assign: v1::Assign) -> Option<Assignment> {
     let spec = assign.spec?;
+    let input = spec.stdin() != v1::StdinMode::Unspecified;
     let millis = |ms: u64| (ms > 0).then(|| Duration::from_millis(ms));
     let command = if spec.command.is_empty() {
         Command::Script {
@@ -212,5 +231,7 @@ fn assignment(assign: v1::Assign) -> Option<Assignment> {
         namespace: Namespace::new(assign.namespace).ok()?,
         attempt: assign.attempt,
         repeatable: assign.repeatable,
+        input,
+        merge: spec.merge,
     })
 }

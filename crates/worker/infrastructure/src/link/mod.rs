@@ -15,8 +15,9 @@ use async_trait::async_trait;
 use hodei_jobs::transport::MAX_WORKER_MESSAGE_BYTES;
 use hodei_jobs::v1::worker_agent_service_client::WorkerAgentServiceClient;
 use hodei_jobs::v1::{RegisterWorkerRequest, RenewCertificateRequest};
+use hodei_shared::ids::AttemptKey;
 use hodei_shared::secret::SecretString;
-use hodei_worker_application::ports::{CertificateLife, Connector, DialError, Endpoint, Link};
+use hodei_worker_application::ports::{CertificateLife, Connector, DialError, Endpoint, Input, Link};
 use hodei_worker_domain::frame::{Hello, WorkerFrame};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpStream, UnixStream};
@@ -37,6 +38,8 @@ pub struct GrpcConnector {
     server_name: String,
     sockets: tls::SocketFolder,
     certificate: Mutex<Vec<Vec<u8>>>,
+    /// The newest session's connection for output; input comes the other way on it.
+    input: Mutex<Option<Client>>,
 }
 
 impl GrpcConnector {
@@ -51,6 +54,7 @@ impl GrpcConnector {
             server_name: server_name.to_owned(),
             sockets: tls::SocketFolder::open(socket),
             certificate: Mutex::default(),
+            input: Mutex::default(),
         })
     }
 
@@ -142,6 +146,15 @@ impl Connector for GrpcConnector {
         )
     }
 
+    async fn read_input(&self, key: AttemptKey, offset: u64) -> Result<Input, DialError> {
+        let client = self.input.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut client = client.ok_or_else(|| unavailable("no session"))?;
+        let request = convert::input_request(key, offset);
+        let answer = client.read_input(request).await;
+        convert::input(answer.map_err(|status| convert::error(&status))?.into_inner())
+            .ok_or_else(|| unavailable("an answer without a verdict"))
+    }
+
     async fn connect(&self, endpoint: &Endpoint, hello: Hello) -> Result<Link, DialError> {
         let (frames, output) = tokio::try_join!(self.client(endpoint), self.client(endpoint))?;
         let first = convert::worker_frame(WorkerFrame::Hello(hello));
@@ -152,6 +165,7 @@ impl Connector for GrpcConnector {
             convert::server_frame,
         );
         let (output_out, requests) = Sending::new(convert::output_batch, None);
+        *self.input.lock().unwrap_or_else(PoisonError::into_inner) = Some(output.clone());
         let mut client = output;
         let output_in = Receiving::new(
             Box::pin(async move { client.stream_output(requests).await }),

@@ -4,6 +4,7 @@
 mod claims;
 mod events;
 mod identity;
+mod input;
 mod jobs;
 mod kit;
 mod lists;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 
 use super::clock::ManualClock;
 use crate::ports::events::EventBus;
+use crate::ports::input::InputStore;
 use crate::ports::jobs::JobRepository;
 use crate::ports::output::OutputStore;
 use crate::ports::sealed::SealedStore;
@@ -30,6 +32,7 @@ pub use self::claims::{
 };
 pub use self::events::events;
 pub use self::identity::{concurrent_redemptions, redemptions, renewals, stolen_renewals};
+pub use self::input::{input_is_replayed, input_of_a_repeated_job, input_parts};
 pub use self::jobs::{a_job_runs_to_its_end, queueing, what_is_held};
 pub use self::lists::{list_filters, list_pages};
 pub use self::output::{output_after_the_end, output_appends, output_reads};
@@ -45,6 +48,8 @@ pub struct Fixture {
     pub workers: Arc<dyn WorkerRegistry>,
     /// Output.
     pub output: Arc<dyn OutputStore>,
+    /// Input.
+    pub input: Arc<dyn InputStore>,
     /// Events.
     pub events: Arc<dyn EventBus>,
     /// Tokens.
@@ -60,13 +65,14 @@ impl Fixture {
     /// The ports of `store`, which must be empty and read `clock`.
     pub fn new<S>(store: S, clock: Arc<ManualClock>) -> Self
     where
-        S: JobRepository + WorkerRegistry + OutputStore + EventBus + TokenStore + SealedStore,
+        S: JobRepository + WorkerRegistry + OutputStore + InputStore + EventBus + TokenStore + SealedStore,
     {
         let store = Arc::new(store);
         Self {
             jobs: store.clone(),
             workers: store.clone(),
             output: store.clone(),
+            input: store.clone(),
             events: store.clone(),
             tokens: store.clone(),
             sealed: store,
@@ -102,6 +108,7 @@ macro_rules! store_contract {
             claimable_order_and_bounds
             what_a_worker_says lost_attempts finish_waits_for_output
             output_appends output_reads output_after_the_end
+            input_parts input_is_replayed input_of_a_repeated_job
             list_filters list_pages events
             life_of_a_worker sessions draining gone_and_revoked
             redemptions concurrent_redemptions renewals stolen_renewals

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use hodei_server_domain::event::Event;
 use hodei_server_domain::job::end::{AttemptOutcome, End, Outcome};
 use hodei_server_domain::job::shape::{Shape, ShapeId};
-use hodei_server_domain::job::state::{Job, JobEvent, Phase, Refusal, Transition};
+use hodei_server_domain::job::state::{HELD, Job, JobEvent, Phase, Refusal, Transition};
 use hodei_server_domain::scheduling::snapshot::{QueuedJob, ShapeQueue};
 use hodei_server_domain::worker::phase::WorkerPhase;
 use hodei_shared::ids::{AttemptKey, JobId, Lease, ProviderId, WorkerId};
@@ -25,7 +25,7 @@ impl State {
             (1..=255).contains(&new.request_id.len()),
             "a request id has 1 to 255 bytes"
         );
-        let submission = (new.namespace.clone(), new.request_id);
+        let submission = (new.namespace.clone(), new.request_id.clone());
         if let Some(known) = self.submissions.get(&submission) {
             let job = &self.jobs[known];
             return match job.spec == new.spec && job.retry_of == new.retry_of {
@@ -34,14 +34,19 @@ impl State {
             };
         }
         assert!(!self.jobs.contains_key(&new.id), "id {} is used twice", new.id);
+        self.open_input(&new);
         self.submissions.insert(submission, new.id);
         let job = FakeJob {
+            job: Job::queued(Job::first_ready_ms(
+                &new.spec,
+                new.retry_of.is_some(),
+                self.now_ms,
+            )),
             namespace: new.namespace,
             spec: new.spec,
             retry_of: new.retry_of,
             created_at_ms: self.now_ms,
             ended_at_ms: None,
-            job: Job::queued(self.now_ms),
             attempts: Vec::new(),
         };
         self.jobs.insert(new.id, job);
@@ -307,7 +312,10 @@ fn lease_of(event: &JobEvent) -> Option<Lease> {
         | JobEvent::Finished { lease, .. }
         | JobEvent::NeverStarted { lease, .. }
         | JobEvent::Lost { lease, .. } => Some(*lease),
-        JobEvent::Claim { .. } | JobEvent::ProvisionFailed { .. } | JobEvent::Cancel { .. } => None,
+        JobEvent::Claim { .. }
+        | JobEvent::ProvisionFailed { .. }
+        | JobEvent::InputComplete
+        | JobEvent::Cancel { .. } => None,
     }
 }
 
@@ -363,7 +371,7 @@ impl JobRepository for FakeStore {
                 .jobs
                 .values()
                 .filter_map(ready_at)
-                .filter(|at| *at > state.now_ms)
+                .filter(|at| *at > state.now_ms && *at < HELD)
                 .min()
         }))
     }

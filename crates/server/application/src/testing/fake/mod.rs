@@ -2,6 +2,7 @@
 //! invariants breaks, and checks all of them after every write.
 
 mod check;
+mod input;
 mod jobs;
 mod logs;
 mod workers;
@@ -49,6 +50,7 @@ struct State {
     workers: BTreeMap<WorkerId, FakeWorker>,
     otps: BTreeMap<String, FakeOtp>,
     logs: BTreeMap<AttemptKey, FakeLog>,
+    inputs: BTreeMap<JobId, FakeInput>,
     events: Vec<EventRecord>,
     tokens: BTreeMap<String, TokenRecord>,
     sealed: BTreeMap<String, Vec<u8>>,
@@ -79,6 +81,12 @@ struct FakeOtp {
     worker: WorkerId,
     otp: Otp,
     chain: Vec<Vec<u8>>,
+}
+
+/// The input of a job that takes some.
+struct FakeInput {
+    data: Vec<u8>,
+    complete: bool,
 }
 
 #[derive(Default)]

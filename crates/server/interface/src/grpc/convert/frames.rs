@@ -4,6 +4,7 @@ use hodei_jobs::transport::MAX_OUTPUT_BATCH_BYTES;
 use hodei_jobs::v1;
 use hodei_jobs::v1::server_frame::Frame as ServerKind;
 use hodei_jobs::v1::worker_frame::Frame as WorkerKind;
+use hodei_server_application::input::Pulled;
 use hodei_server_application::output::Ingested;
 use hodei_server_application::ports::link::{
     AttemptResult, FromWorker, HeldAttempt, HeldState, HeldVerdict, Hello, ResultVerdict, StopKind, ToWorker,
@@ -251,6 +252,27 @@ pub fn output_answer(key: AttemptKey, ingested: Ingested, resend_from: u64) -> O
         end,
         verdict: verdict.into(),
     })
+}
+
+/// What a worker asks for of an attempt's input.
+///
+/// # Errors
+/// [`Invalid`] if it names no attempt.
+pub fn input_request(request: v1::ReadInputRequest) -> Result<(AttemptKey, u64), Invalid> {
+    Ok((attempt_key(request.key)?, request.offset))
+}
+
+/// The next bytes of an attempt's input.
+pub fn input_answer(pulled: Pulled) -> v1::ReadInputResponse {
+    let (data, verdict) = match pulled {
+        Pulled::More(data) => (data, v1::InputVerdict::More),
+        Pulled::Last(data) => (data, v1::InputVerdict::Last),
+        Pulled::Stale => (Vec::new(), v1::InputVerdict::Stale),
+    };
+    v1::ReadInputResponse {
+        data,
+        verdict: verdict.into(),
+    }
 }
 
 /// A piece of output for a reader.
