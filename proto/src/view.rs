@@ -214,6 +214,35 @@ pub struct Provider {
     pub capacity: ProviderRoom,
     /// What its workers occupy.
     pub used: ProviderRoom,
+    /// Why it takes no new work, if somebody said so.
+    pub drained: Option<String>,
+}
+
+/// How many jobs wait and run, and where.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct QueueStatus {
+    /// Queued jobs.
+    pub queued: u64,
+    /// Those of them that could run now.
+    pub ready: u64,
+    /// Those that wait for their time.
+    pub delayed: u64,
+    /// Those that wait to be released.
+    pub held: u64,
+    /// Given to a worker.
+    pub assigned: u64,
+    /// Running.
+    pub running: u64,
+    /// Since when the oldest ready job could run.
+    pub oldest_ready_at: Option<String>,
+    /// Workers that are not gone.
+    pub workers: u32,
+    /// Those of them with a session.
+    pub connected_workers: u32,
+    /// How many jobs the connected ones can run at once.
+    pub slots: u32,
+    /// How many they hold.
+    pub used_slots: u32,
 }
 
 /// Room of a provider, or the part in use.

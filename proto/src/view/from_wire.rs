@@ -3,8 +3,8 @@
 use serde_json::Number;
 
 use super::{
-    Attempt, Event, Events, Job, JobResources, Jobs, Output, Provider, ProviderRoom, Providers, Verdict, Why,
-    Worker, WorkerRoom, Workers, attempt_state, job_state, time, worker_state,
+    Attempt, Event, Events, Job, JobResources, Jobs, Output, Provider, ProviderRoom, Providers, QueueStatus,
+    Verdict, Why, Worker, WorkerRoom, Workers, attempt_state, job_state, time, worker_state,
 };
 use crate::v1;
 
@@ -159,6 +159,7 @@ impl From<v1::Provider> for Provider {
                 memory: Some(provider.used_memory_bytes),
                 workers: Some(provider.workers),
             },
+            drained: set(provider.drained),
         }
     }
 }
@@ -204,6 +205,24 @@ impl From<v1::WhyJobResponse> for Why {
             state: job_state(why.state()),
             summary: set(why.summary),
             providers: why.providers.into_iter().map(verdict).collect(),
+        }
+    }
+}
+
+impl From<v1::GetQueueStatusResponse> for QueueStatus {
+    fn from(status: v1::GetQueueStatusResponse) -> Self {
+        Self {
+            queued: status.ready + status.delayed + status.held,
+            ready: status.ready,
+            delayed: status.delayed,
+            held: status.held,
+            assigned: status.assigned,
+            running: status.running,
+            oldest_ready_at: time(status.oldest_ready_at_ms),
+            workers: status.workers,
+            connected_workers: status.connected_workers,
+            slots: status.slots,
+            used_slots: status.used_slots,
         }
     }
 }

@@ -134,7 +134,7 @@ fn workers_providers_and_reasons_have_every_field() {
         json!({
             "id": "local", "kind": "process", "healthy": false, "message": null, "labels": {}, "isolation": "",
             "capacity": {"cpus": 0.5, "memory": null, "workers": null},
-            "used": {"cpus": 0, "memory": 0, "workers": 0},
+            "used": {"cpus": 0, "memory": 0, "workers": 0}, "drained": null,
         })
     );
     let why = v1::WhyJobResponse {

@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::ports::authority::Authority;
+use crate::ports::drains::ProviderDrains;
 use crate::ports::events::EventBus;
 use crate::ports::input::InputStore;
 use crate::ports::jobs::JobRepository;
@@ -30,6 +31,8 @@ pub struct PlatformParts {
     pub output: Arc<dyn OutputStore>,
     /// What jobs read.
     pub input: Arc<dyn InputStore>,
+    /// Providers that take no new work.
+    pub drains: Arc<dyn ProviderDrains>,
     /// The event log.
     pub events: Arc<dyn EventBus>,
     /// Client tokens.
@@ -91,6 +94,8 @@ pub struct Platform {
     pub output: Arc<dyn OutputStore>,
     /// What jobs read.
     pub input: Arc<dyn InputStore>,
+    /// Providers that take no new work.
+    pub drains: Arc<dyn ProviderDrains>,
     /// The event log.
     pub events: Arc<dyn EventBus>,
     /// Client tokens.
@@ -165,6 +170,7 @@ impl Platform {
             workers: parts.workers,
             output: parts.output,
             input: parts.input,
+            drains: parts.drains,
             events: parts.events,
             tokens: parts.tokens,
             authority: parts.authority,

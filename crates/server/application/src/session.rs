@@ -25,6 +25,9 @@ use crate::workers::cast_out;
 
 /// How long a worker may take to say Hello.
 const HELLO_DEADLINE: Duration = Duration::from_secs(10);
+/// The door ends the stream with its certificate and tells the worker why; a session whose door does not, ends this
+/// much later.
+const DOOR_FIRST: Duration = Duration::from_secs(1);
 /// How many frames are recorded in one transaction.
 const MAX_BATCH: usize = 256;
 
@@ -165,7 +168,7 @@ impl Session {
         self.answer_hello(&hello.held).await?;
         self.platform.wake.dispatch.notify_one();
         let life_ms = u64::try_from(self.identity.not_after_ms - clock.now_ms()).unwrap_or(0);
-        let certificate_ends = clock.monotonic() + Duration::from_millis(life_ms);
+        let certificate_ends = clock.monotonic() + Duration::from_millis(life_ms) + DOOR_FIRST;
         self.deliver().await?;
         loop {
             let poll = clock.sleep(self.platform.settings.poll);

@@ -142,6 +142,7 @@ async fn compose(
         workers: store.clone(),
         output: store.clone(),
         input: store.clone(),
+        drains: store.clone(),
         events: store.clone(),
         tokens: store,
         authority: Arc::new(authority.clone()),

@@ -79,6 +79,18 @@ pub enum Event {
         /// Why, for people.
         message: String,
     },
+    /// Somebody asked that a provider takes no new work.
+    ProviderDrained {
+        /// The provider.
+        provider: ProviderId,
+        /// Who or why, for people.
+        message: String,
+    },
+    /// A provider takes work again.
+    ProviderResumed {
+        /// The provider.
+        provider: ProviderId,
+    },
     /// A one-time password was refused.
     OtpRefused {
         /// The password's public id, shortened; empty if it had none.
@@ -113,6 +125,8 @@ impl Event {
             Self::WorkerConnected { .. } => "WorkerConnected",
             Self::WorkerDraining { .. } => "WorkerDraining",
             Self::WorkerGone { .. } => "WorkerGone",
+            Self::ProviderDrained { .. } => "ProviderDrained",
+            Self::ProviderResumed { .. } => "ProviderResumed",
             Self::OtpRefused { .. } => "OtpRefused",
             Self::OtpReused { .. } => "otp_reused",
             Self::IdentityRevoked { .. } => "IdentityRevoked",
@@ -159,6 +173,8 @@ impl Event {
             Self::WorkerRegistered { .. } => "registered".to_owned(),
             Self::WorkerConnected { session, room, .. } => format!("connected, session {session}, {room}"),
             Self::WorkerDraining { message, .. } => format!("draining: {message}"),
+            Self::ProviderDrained { provider, message } => format!("provider {provider} drained: {message}"),
+            Self::ProviderResumed { provider } => format!("provider {provider} takes work again"),
             Self::WorkerGone { message, .. } => format!("gone: {message}"),
             Self::OtpRefused { otp_id, why } => format!("password {otp_id} refused: {why:?}"),
             Self::OtpReused { .. } => "its password came again with another key; revoked".to_owned(),

@@ -203,7 +203,7 @@ fn a_newer_store_is_refused() {
             error,
             OpenError::Newer {
                 found: 999,
-                known: 3,
+                known: 4,
                 ..
             }
         ),

@@ -104,6 +104,7 @@ impl Servers {
             workers: store.clone(),
             output: store.clone(),
             input: store.clone(),
+            drains: store.clone(),
             events: store.clone(),
             tokens: store,
             authority: Arc::new(SimAuthority),

@@ -160,6 +160,7 @@ impl World {
             workers: store.clone(),
             output: store.clone(),
             input: store.clone(),
+            drains: store.clone(),
             events: store.clone(),
             tokens: store,
             authority: Arc::new(authority.clone()),

@@ -77,7 +77,8 @@ impl Client {
         self.channel.clone()
     }
 
-    fn request<T>(&self, message: T) -> Request<T> {
+    /// A message with the token.
+    pub(crate) fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         if let Some(token) = &self.token {
             let value = format!("Bearer {token}").parse().expect("a value");
@@ -86,8 +87,12 @@ impl Client {
         request
     }
 
-    fn jobs(&self) -> JobExecutionServiceClient<Channel> {
+    pub(crate) fn jobs(&self) -> JobExecutionServiceClient<Channel> {
         JobExecutionServiceClient::new(self.channel())
+    }
+
+    pub(crate) fn scheduler(&self) -> SchedulerServiceClient<Channel> {
+        SchedulerServiceClient::new(self.channel())
     }
 
     /// Asks to queue a job.
@@ -136,14 +141,22 @@ impl Client {
     }
 
     pub(crate) async fn workers(&self) -> Vec<v1::Worker> {
-        let mut service = SchedulerServiceClient::new(self.channel());
         let request = self.request(v1::ListWorkersRequest { all: false });
-        service
+        self.scheduler()
             .list_workers(request)
             .await
             .expect("listed")
             .into_inner()
             .workers
+    }
+
+    /// Waits until something holds of the workers that are not gone.
+    pub(crate) async fn until_workers(&self, what: &str, holds: impl Fn(&[v1::Worker]) -> bool) {
+        let start = Instant::now();
+        while !holds(&self.workers().await) {
+            assert!(start.elapsed() < PATIENCE, "{what}");
+            tokio::time::sleep(POLL).await;
+        }
     }
 
     /// Waits until something holds of a job.

@@ -56,7 +56,8 @@ async fn snapshot(platform: &Platform) -> Result<Snapshot, Refused> {
         return Ok(Snapshot::default());
     }
     let used = platform.jobs.used().await?;
-    let providers = rooms(platform, &workers, &used);
+    let drains = platform.drains.drains().await?;
+    let providers = rooms(platform, &workers, &used, &drains);
     Ok(Snapshot {
         shapes,
         workers: rooms_of_workers,

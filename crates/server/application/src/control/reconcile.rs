@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use hodei_server_domain::provider::Health;
 use hodei_server_domain::worker::phase::WorkerPhase;
 use hodei_shared::ids::{ProviderId, WorkerId};
 
@@ -16,6 +15,7 @@ use crate::platform::Platform;
 use crate::ports::provider::{WorkerHandle, WorkerProvider, WorkerState};
 use crate::ports::workers::{WorkerChange, WorkerRecord};
 use crate::refused::Refused;
+use crate::scheduler::ask_health;
 
 /// How long a draining worker without jobs may take to end by itself.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
@@ -42,6 +42,7 @@ impl Pass for Reconcile {
         let workers = platform.workers.live().await?;
         forget_unconfigured(platform, &workers).await?;
         drain_idle(platform, &workers).await?;
+        drain_with_provider(platform, &workers).await?;
         Ok(None)
     }
 }
@@ -57,17 +58,7 @@ impl Reconcile {
             return;
         }
         self.health_asked.insert(id.clone(), now);
-        let health = match provider.health_check().await {
-            Ok(health) => health,
-            Err(error) => Health {
-                healthy: false,
-                message: error.to_string(),
-            },
-        };
-        if platform.set_health(id, health.clone()) {
-            tracing::info!(provider = %id, healthy = health.healthy, message = health.message, "provider health");
-            platform.wake.dispatch.notify_one();
-        }
+        ask_health(platform, id, provider).await;
     }
 }
 
@@ -201,19 +192,36 @@ async fn drain_idle(platform: &Platform, workers: &[WorkerRecord]) -> Result<(),
             && worker.used_slots == 0
             && now_ms - worker.idle_since_ms > idle_ms
     });
-    let idle: Vec<WorkerId> = idle.map(|worker| worker.id).collect();
-    let drains: Vec<WorkerChange> = idle
-        .iter()
-        .map(|worker| WorkerChange::Drain {
-            worker: *worker,
-            message: "had no job for a while".to_owned(),
-            only_idle: true,
+    let drains = idle.map(|worker| WorkerChange::Drain {
+        worker: worker.id,
+        message: "had no job for a while".to_owned(),
+        only_idle: true,
+    });
+    drain(platform, drains.collect()).await
+}
+
+/// Lets the workers of drained providers go, those with jobs when these have ended.
+async fn drain_with_provider(platform: &Platform, workers: &[WorkerRecord]) -> Result<(), Refused> {
+    let drained = platform.drains.drains().await?;
+    let theirs = workers.iter().filter_map(|worker| {
+        let reason = drained.get(&worker.provider)?;
+        (worker.phase == WorkerPhase::Ready).then(|| WorkerChange::Drain {
+            worker: worker.id,
+            message: format!("its provider is drained: {reason}"),
+            only_idle: false,
         })
-        .collect();
+    });
+    drain(platform, theirs.collect()).await
+}
+
+async fn drain(platform: &Platform, drains: Vec<WorkerChange>) -> Result<(), Refused> {
     if drains.is_empty() {
         return Ok(());
     }
+    let workers: Vec<WorkerId> = drains.iter().map(WorkerChange::worker).collect();
     platform.workers.change(drains).await?;
-    idle.into_iter().for_each(|worker| platform.sessions.wake(worker));
+    workers
+        .into_iter()
+        .for_each(|worker| platform.sessions.wake(worker));
     Ok(())
 }

@@ -191,6 +191,23 @@ pub struct Holding {
     pub lost_after_ms: u64,
 }
 
+/// How many jobs have not ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct QueueCounts {
+    /// Queued, and could run now.
+    pub ready: u64,
+    /// Queued, and wait for their time: delayed, or backing off.
+    pub delayed: u64,
+    /// Queued, and wait to be released.
+    pub held: u64,
+    /// Given to a worker.
+    pub assigned: u64,
+    /// Running.
+    pub running: u64,
+    /// Since when the oldest of those that are ready could run.
+    pub oldest_ready_at_ms: Option<i64>,
+}
+
 /// Jobs and attempts. Every change and its events are one transaction; concurrent calls share one.
 #[async_trait]
 pub trait JobRepository: Send + Sync + 'static {
@@ -223,8 +240,11 @@ pub trait JobRepository: Send + Sync + 'static {
     /// All live attempts, by worker and key.
     async fn holdings(&self) -> Result<Vec<Holding>, StoreError>;
 
-    /// What the live attempts of each provider use.
-    async fn used(&self) -> Result<BTreeMap<ProviderId, Resources>, StoreError>;
+    /// What the live attempts of each worker use.
+    async fn used(&self) -> Result<BTreeMap<WorkerId, Resources>, StoreError>;
+
+    /// How many jobs there are that have not ended, exactly, now. Costs time in proportion to their number.
+    async fn counts(&self) -> Result<QueueCounts, StoreError>;
 }
 
 /// The only rank there is today.

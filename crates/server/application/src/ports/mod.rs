@@ -3,6 +3,7 @@
 //! nothing was done.
 
 pub mod authority;
+pub mod drains;
 pub mod events;
 pub mod input;
 pub mod jobs;

@@ -198,6 +198,19 @@ pub enum WorkerChange {
     },
 }
 
+impl WorkerChange {
+    /// The worker that it is about.
+    pub fn worker(&self) -> WorkerId {
+        match self {
+            Self::Creating { worker, .. }
+            | Self::Started { worker, .. }
+            | Self::Drain { worker, .. }
+            | Self::Revoke { worker, .. }
+            | Self::Gone { worker, .. } => *worker,
+        }
+    }
+}
+
 /// Workers. Every change and its events are one transaction; concurrent calls share one.
 #[async_trait]
 pub trait WorkerRegistry: Send + Sync + 'static {

@@ -224,6 +224,7 @@ impl WorkerWorld {
             workers: store.clone(),
             output: store.clone(),
             input: store.clone(),
+            drains: store.clone(),
             events: store.clone(),
             tokens: store,
             authority: Arc::new(authority.clone()),

@@ -36,6 +36,8 @@ pub enum Permission {
     CancelJobs,
     /// Sees workers and providers.
     ReadPlatform,
+    /// Drains workers and providers.
+    ManagePlatform,
 }
 
 impl Principal {

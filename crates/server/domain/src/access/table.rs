@@ -74,6 +74,26 @@ pub const CLIENT_DOOR: &[(&str, Access)] = &[
         Access::Token(Permission::ReadPlatform),
     ),
     (
+        "/hodei.v1.SchedulerService/GetQueueStatus",
+        Access::Token(Permission::ReadPlatform),
+    ),
+    (
+        "/hodei.v1.SchedulerService/CheckProvider",
+        Access::Token(Permission::ReadPlatform),
+    ),
+    (
+        "/hodei.v1.SchedulerService/DrainWorker",
+        Access::Token(Permission::ManagePlatform),
+    ),
+    (
+        "/hodei.v1.SchedulerService/DrainProvider",
+        Access::Token(Permission::ManagePlatform),
+    ),
+    (
+        "/hodei.v1.SchedulerService/ResumeProvider",
+        Access::Token(Permission::ManagePlatform),
+    ),
+    (
         "/hodei.v1.LogStreamService/ReadOutput",
         Access::Token(Permission::ReadOutput),
     ),

@@ -76,6 +76,10 @@ pub fn judge(shape: &Shape, provider: &ProviderRoom) -> Verdict {
 
 /// What a shape that fits waits for on a provider, for people.
 pub fn waits_for(shape: &Shape, provider: &ProviderRoom) -> String {
+    if let Some(message) = &provider.drained {
+        let resume = format!("`hodei provider resume {}` lets it take work again", provider.id);
+        return format!("fits, but the provider is drained: {message}; {resume}");
+    }
     let free = provider.capabilities.capacity.minus(&provider.used);
     let need = &shape.resources;
     if !need.fits(&free) {

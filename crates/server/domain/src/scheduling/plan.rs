@@ -115,7 +115,9 @@ fn room_of<'a>(provider: &'a ProviderRoom, snapshot: &'a Snapshot) -> Room<'a> {
 fn place<'a>(queue: &'a ShapeQueue, job: QueuedJob, rooms: &mut [Room<'a>], plan: &mut Plan) -> bool {
     let shape = &queue.shape;
     let fitting = |room: &Room<'_>| {
-        matches!(judge(shape, room.provider), Verdict::Fits) && shape.resources.fits(&room.free)
+        room.provider.drained.is_none()
+            && matches!(judge(shape, room.provider), Verdict::Fits)
+            && shape.resources.fits(&room.free)
     };
     for room in rooms.iter_mut().filter(|room| fitting(room)) {
         let worker = room

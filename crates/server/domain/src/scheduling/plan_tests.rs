@@ -65,6 +65,7 @@ fn provider(cpu_millis: u64, slots: u32, max_workers: u32) -> ProviderRoom {
             healthy: true,
             message: String::new(),
         },
+        drained: None,
         used: Resources::default(),
         workers: 0,
     }
@@ -82,6 +83,22 @@ fn worker(n: u8, namespace: &str, readiness: WorkerReadiness, free_slots: u32) -
 
 fn claims(plan: &Plan) -> Vec<(JobId, WorkerId)> {
     plan.claims.iter().map(|c| (c.job, c.worker)).collect()
+}
+
+#[test]
+fn a_drained_provider_gets_neither_jobs_nor_workers() {
+    let drained = ProviderRoom {
+        drained: Some("asked".into()),
+        ..provider(8_000, 2, 2)
+    };
+    let mut snapshot = Snapshot {
+        shapes: vec![queue(shape("a", 0, 1_000), &[(1, 0)])],
+        workers: vec![],
+        providers: vec![drained],
+    };
+    assert_eq!(plan(&snapshot), Plan::default());
+    snapshot.providers[0].drained = None;
+    assert_eq!(plan(&snapshot).workers.len(), 1);
 }
 
 #[test]

@@ -70,6 +70,8 @@ pub struct ProviderRoom {
     pub capabilities: Capabilities,
     /// How it is.
     pub health: Health,
+    /// Why it takes no new work, if somebody said so.
+    pub drained: Option<String>,
     /// What its attempts use.
     pub used: Resources,
     /// Workers there that are not gone.

@@ -148,6 +148,7 @@ impl Change<'_> {
             Op::BeginSession(start) => Outcome::BeginSession(self.begin_session(start)?),
             Op::Beat(beats) => Outcome::Beat(self.beat(beats)?),
             Op::CreateToken(token) => Outcome::CreateToken(self.create_first_token(token)?),
+            Op::SetDrain(provider, reason) => Outcome::SetDrain(self.set_drain(provider, reason.as_deref())?),
             Op::PutSealed(name, value) => Outcome::PutSealed(self.put_sealed_first(name, value)?),
         })
     }

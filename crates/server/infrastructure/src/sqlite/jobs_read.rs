@@ -6,13 +6,13 @@ use async_trait::async_trait;
 use hodei_server_application::ports::StoreError;
 use hodei_server_application::ports::jobs::{
     AttemptRecord, ChangeOutcome, FIRST_RANK, Holding, JobChange, JobFilter, JobRecord, JobRepository,
-    LiveAttempt, NewJob, OutputCounts, QueueOutcome,
+    LiveAttempt, NewJob, OutputCounts, QueueCounts, QueueOutcome,
 };
 use hodei_server_domain::job::retry::RetryOn;
 use hodei_server_domain::job::spec::JobSpec;
 use hodei_server_domain::job::state::HELD;
 use hodei_server_domain::scheduling::snapshot::{QueuedJob, ShapeQueue};
-use hodei_shared::ids::{AttemptKey, JobId, Lease, ProviderId, WorkerId};
+use hodei_shared::ids::{AttemptKey, JobId, Lease, WorkerId};
 use hodei_shared::resources::Resources;
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
@@ -35,6 +35,7 @@ pub(super) const NEXT_READY_AT: &str = include_str!("sql/next_ready_at.sql");
 pub(super) const HELD_BY: &str = include_str!("sql/held_by.sql");
 pub(super) const HOLDINGS: &str = include_str!("sql/holdings.sql");
 pub(super) const USED: &str = include_str!("sql/used.sql");
+const COUNTS: &str = include_str!("sql/counts.sql");
 
 /// Above every id.
 const NO_ID: [u8; 17] = [0xff; 17];
@@ -193,12 +194,30 @@ fn key(row: &Row<'_>, job: usize, lease: usize) -> Result<AttemptKey> {
     })
 }
 
-fn used(row: &Row<'_>) -> Result<(ProviderId, Resources)> {
+fn counts(connection: &Connection, now_ms: i64) -> Result<QueueCounts> {
+    let mut counts = QueueCounts::default();
+    let mut select = connection.prepare_cached(COUNTS)?;
+    let mut rows = select.query(params![now_ms, HELD])?;
+    while let Some(row) = rows.next()? {
+        let kind: i64 = row.get(0)?;
+        let number = uint(row, 1)?;
+        match kind {
+            0 => (counts.ready, counts.oldest_ready_at_ms) = (number, row.get(2)?),
+            1 => counts.delayed = number,
+            2 => counts.held = number,
+            3 => counts.assigned = number,
+            _ => counts.running = number,
+        }
+    }
+    Ok(counts)
+}
+
+fn used(row: &Row<'_>) -> Result<(WorkerId, Resources)> {
     let resources = Resources {
         cpu_millis: uint(row, 1)?,
         memory_bytes: uint(row, 2)?,
     };
-    Ok((name(row, 0)?, resources))
+    Ok((worker_id(row, 0)?, resources))
 }
 
 #[async_trait]
@@ -262,7 +281,12 @@ impl JobRepository for SqliteStore {
         .await
     }
 
-    async fn used(&self) -> std::result::Result<BTreeMap<ProviderId, Resources>, StoreError> {
+    async fn counts(&self) -> std::result::Result<QueueCounts, StoreError> {
+        let now_ms = self.now_ms();
+        self.read(move |connection| counts(connection, now_ms)).await
+    }
+
+    async fn used(&self) -> std::result::Result<BTreeMap<WorkerId, Resources>, StoreError> {
         self.read(|connection| connection.prepare_cached(USED)?.query_map([], used)?.collect())
             .await
     }

@@ -10,6 +10,7 @@
 //! Deliberately absent: retention, objects for large output, more than one process on a file.
 
 mod core;
+mod drains;
 mod events;
 mod hints;
 mod input;

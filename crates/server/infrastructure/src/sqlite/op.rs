@@ -11,7 +11,7 @@ use hodei_server_application::ports::workers::{
 };
 use hodei_server_domain::event::Event;
 use hodei_server_domain::worker::identity::RenewalRequest;
-use hodei_shared::ids::{JobId, WorkerId};
+use hodei_shared::ids::{JobId, ProviderId, WorkerId};
 
 /// One writing call.
 #[derive(Debug, Clone)]
@@ -29,6 +29,8 @@ pub(super) enum Op {
     Beat(Vec<BeatRecord>),
     CreateToken(TokenRecord),
     PutSealed(String, Vec<u8>),
+    /// Drains a provider for a reason, or resumes it.
+    SetDrain(ProviderId, Option<String>),
 }
 
 impl Op {
@@ -61,6 +63,7 @@ pub(super) enum Outcome {
     Beat(Vec<bool>),
     CreateToken(bool),
     PutSealed(Vec<u8>),
+    SetDrain(bool),
 }
 
 impl Outcome {
@@ -79,6 +82,7 @@ impl Outcome {
             Self::Events(()) | Self::Plan(()) | Self::Redeem(_) | Self::Renew(_) | Self::BeginSession(_) => {
                 true
             }
+            Self::SetDrain(changed) => *changed,
             Self::Beat(_) | Self::CreateToken(_) | Self::PutSealed(_) => false,
         }
     }

@@ -69,7 +69,7 @@ fn hot_queries_use_their_indexes() {
         ("next ready", jobs_read::NEXT_READY_AT, &["job_live_ready"], &[]),
         ("held by", jobs_read::HELD_BY, &["job_live_held"], &[]),
         ("holdings", jobs_read::HOLDINGS, &["job_live_held"], &["SCAN job_live USING COVERING INDEX job_live_held"]),
-        ("used", jobs_read::USED, &["job_live_held"], &["SCAN held USING INDEX job_live_held"]),
+        ("used", jobs_read::USED, &["job_live_held"], &["SCAN job_live USING INDEX job_live_held"]),
         ("input state", input::STATE, &["input_log USING PRIMARY KEY", "job_live USING PRIMARY KEY"], &[]),
         ("input read", input::READ, &["input_part USING INDEX sqlite_autoindex_input_part_1"], &[]),
         ("take slot", jobs::TAKE_SLOT, &["worker USING PRIMARY KEY"], &[]),

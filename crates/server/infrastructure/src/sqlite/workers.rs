@@ -77,13 +77,7 @@ impl Change<'_> {
     }
 
     fn change_worker(&mut self, change: &WorkerChange) -> Result<bool> {
-        let id = match change {
-            WorkerChange::Creating { worker, .. }
-            | WorkerChange::Started { worker, .. }
-            | WorkerChange::Drain { worker, .. }
-            | WorkerChange::Revoke { worker, .. }
-            | WorkerChange::Gone { worker, .. } => *worker,
-        };
+        let id = change.worker();
         let Some(state) = self.worker_state(id)? else {
             return Ok(false);
         };

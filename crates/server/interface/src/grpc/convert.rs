@@ -11,9 +11,8 @@ use hodei_jobs::v1;
 use hodei_server_application::jobs::{QueueRequest, queued_reason};
 use hodei_server_application::ports::events::EventRecord;
 use hodei_server_application::ports::jobs::{AttemptRecord, JobFilter, JobRecord};
-use hodei_server_application::ports::workers::WorkerRecord;
 use hodei_server_application::refused::Refused;
-use hodei_server_application::scheduler::{ProviderVerdict, ProviderView, Why};
+use hodei_server_application::scheduler::{ProviderVerdict, ProviderView, QueueStatus, Why, WorkerView};
 use hodei_server_domain::job::end::{AttemptOutcome, End, Outcome};
 use hodei_server_domain::job::spec::{Command, JobSpec, SpecInput, Stdin};
 use hodei_server_domain::job::state::Phase;
@@ -331,18 +330,19 @@ fn verdict_message(verdict: ProviderVerdict) -> v1::ProviderVerdict {
 }
 
 /// A worker for the wire.
-pub fn worker_message(record: &WorkerRecord, connected: bool, labels: Option<&Labels>) -> v1::Worker {
+pub fn worker_message(view: &WorkerView, labels: Option<&Labels>) -> v1::Worker {
+    let record = &view.record;
     v1::Worker {
         id: record.id.to_string(),
         namespace: record.namespace.to_string(),
         provider: record.provider.to_string(),
         phase: worker_phase(record.phase).into(),
-        connected,
+        connected: view.connected,
         machine: record.machine.clone(),
         cpu_millis: record.room.cpu_millis,
         memory_bytes: record.room.memory_bytes,
-        used_cpu_millis: 0,
-        used_memory_bytes: 0,
+        used_cpu_millis: view.used.cpu_millis,
+        used_memory_bytes: view.used.memory_bytes,
         slots: record.slots,
         used_slots: record.used_slots,
         created_at_ms: record.created_at_ms,
@@ -379,6 +379,24 @@ pub fn provider_message(view: &ProviderView) -> v1::Provider {
         max_workers: capabilities.max_workers,
         workers: view.workers,
         isolation: capabilities.isolation.as_str().to_owned(),
+        drained: view.drained.clone().unwrap_or_default(),
+    }
+}
+
+/// How many jobs wait and run, for the wire.
+pub fn queue_status_message(status: &QueueStatus) -> v1::GetQueueStatusResponse {
+    let jobs = &status.jobs;
+    v1::GetQueueStatusResponse {
+        ready: jobs.ready,
+        delayed: jobs.delayed,
+        held: jobs.held,
+        assigned: jobs.assigned,
+        running: jobs.running,
+        oldest_ready_at_ms: jobs.oldest_ready_at_ms.unwrap_or_default(),
+        workers: status.workers,
+        connected_workers: status.connected,
+        slots: status.slots,
+        used_slots: status.used_slots,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Queueing, the plain way of a job, and what is held.
 
 use hodei_server_domain::job::end::{AttemptOutcome, Outcome};
+use hodei_server_domain::job::spec::Stdin;
 
 use hodei_server_domain::job::state::Phase;
 use hodei_shared::ids::{JobId, Lease};
@@ -8,7 +9,7 @@ use hodei_shared::resources::Resources;
 
 use super::Fixture;
 use super::kit::*;
-use crate::ports::jobs::{ChangeOutcome, Holding, JobChange, QueueOutcome};
+use crate::ports::jobs::{ChangeOutcome, Holding, JobChange, QueueCounts, QueueOutcome};
 
 /// A request id stands for one spec in one namespace, for ever the same job.
 pub async fn queueing(store: Fixture) {
@@ -164,13 +165,38 @@ pub async fn what_is_held(store: Fixture) {
 
     let used = store.jobs.used().await.expect("read");
     let need = Resources::JOB_DEFAULT;
-    let used: Vec<_> = used
-        .iter()
-        .map(|(provider, sum)| (provider.as_str(), *sum))
-        .collect();
-    assert_eq!(used, [("local", need.plus(&need).plus(&need))]);
+    assert_eq!(used, [(first, need.plus(&need)), (second, need)].into());
 
     store.applied(says(first, jobs[0], exited(1, 0))).await;
     assert_eq!(store.jobs.held_by(first).await.expect("read").len(), 1);
     assert_eq!(store.jobs.holdings().await.expect("read"), want[1..]);
+}
+
+/// Jobs that have not ended are counted by how they stand.
+pub async fn queue_counts(store: Fixture) {
+    let count = async || store.jobs.counts().await.expect("read");
+    assert_eq!(count().await, QueueCounts::default());
+    let worker = store.ready(1, 8).await;
+    let first_at = store.now();
+    store.running(1, worker).await;
+    let delayed = store.running(2, worker).await;
+    let assigned = store.queued(3, |_| ()).await;
+    store.applied(by_server(assigned, claim(worker))).await;
+    store.queued(4, |_| ()).await;
+    store.advance_ms(5);
+    store.queued(5, |_| ()).await;
+    store.queued(6, |input| input.stdin = Stdin::Whole).await;
+    let retried = store.queued(7, |input| input.retries = 1).await;
+    store.applied(by_server(retried, claim(worker))).await;
+    store.applied(by_server(retried, lost(1))).await;
+    store.applied(by_server(delayed, lost(1))).await;
+    let want = QueueCounts {
+        ready: 2,
+        delayed: 1,
+        held: 1,
+        assigned: 1,
+        running: 1,
+        oldest_ready_at_ms: Some(first_at),
+    };
+    assert_eq!(count().await, want);
 }

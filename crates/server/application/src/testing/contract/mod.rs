@@ -2,6 +2,7 @@
 //! ports' documentation. Use [`store_contract!`](crate::store_contract) to make a test of each.
 
 mod claims;
+mod drains;
 mod events;
 mod identity;
 mod input;
@@ -18,6 +19,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::clock::ManualClock;
+use crate::ports::drains::ProviderDrains;
 use crate::ports::events::EventBus;
 use crate::ports::input::InputStore;
 use crate::ports::jobs::JobRepository;
@@ -30,10 +32,11 @@ pub use self::claims::{
     cancels, claimable_order_and_bounds, claims_are_guarded, concurrent_claims, failed_provisions,
     never_started_claims,
 };
+pub use self::drains::provider_drains;
 pub use self::events::events;
 pub use self::identity::{concurrent_redemptions, redemptions, renewals, stolen_renewals};
 pub use self::input::{input_is_replayed, input_of_a_repeated_job, input_parts};
-pub use self::jobs::{a_job_runs_to_its_end, queueing, what_is_held};
+pub use self::jobs::{a_job_runs_to_its_end, queue_counts, queueing, what_is_held};
 pub use self::lists::{list_filters, list_pages};
 pub use self::output::{output_after_the_end, output_appends, output_reads};
 pub use self::results::{finish_waits_for_output, lost_attempts, what_a_worker_says};
@@ -48,6 +51,8 @@ pub struct Fixture {
     pub workers: Arc<dyn WorkerRegistry>,
     /// Output.
     pub output: Arc<dyn OutputStore>,
+    /// Drained providers.
+    pub drains: Arc<dyn ProviderDrains>,
     /// Input.
     pub input: Arc<dyn InputStore>,
     /// Events.
@@ -65,13 +70,21 @@ impl Fixture {
     /// The ports of `store`, which must be empty and read `clock`.
     pub fn new<S>(store: S, clock: Arc<ManualClock>) -> Self
     where
-        S: JobRepository + WorkerRegistry + OutputStore + InputStore + EventBus + TokenStore + SealedStore,
+        S: JobRepository
+            + WorkerRegistry
+            + OutputStore
+            + InputStore
+            + ProviderDrains
+            + EventBus
+            + TokenStore
+            + SealedStore,
     {
         let store = Arc::new(store);
         Self {
             jobs: store.clone(),
             workers: store.clone(),
             output: store.clone(),
+            drains: store.clone(),
             input: store.clone(),
             events: store.clone(),
             tokens: store.clone(),
@@ -103,7 +116,7 @@ impl fmt::Debug for Fixture {
 macro_rules! store_contract {
     ($fixture:path) => {
         $crate::store_contract! { $fixture:
-            queueing a_job_runs_to_its_end what_is_held
+            queueing a_job_runs_to_its_end what_is_held queue_counts provider_drains
             claims_are_guarded concurrent_claims never_started_claims failed_provisions cancels
             claimable_order_and_bounds
             what_a_worker_says lost_attempts finish_waits_for_output

@@ -1,7 +1,6 @@
 //! Results: who may report them, which one stands, and what a loss leads to.
 
 use hodei_server_domain::job::end::{AttemptOutcome, Outcome, Reason, WorkerResult};
-
 use hodei_server_domain::job::state::{JobEvent, Phase};
 use hodei_shared::ids::Lease;
 

@@ -9,14 +9,14 @@ use hodei_server_domain::job::shape::{Shape, ShapeId};
 use hodei_server_domain::job::state::{HELD, Job, JobEvent, Phase, Refusal, Transition};
 use hodei_server_domain::scheduling::snapshot::{QueuedJob, ShapeQueue};
 use hodei_server_domain::worker::phase::WorkerPhase;
-use hodei_shared::ids::{AttemptKey, JobId, Lease, ProviderId, WorkerId};
+use hodei_shared::ids::{AttemptKey, JobId, Lease, WorkerId};
 use hodei_shared::resources::Resources;
 
 use super::{FakeAttempt, FakeJob, FakeStore, State};
 use crate::ports::StoreError;
 use crate::ports::jobs::{
     AttemptRecord, ChangeOutcome, FIRST_RANK, Holding, JobChange, JobFilter, JobRecord, JobRepository,
-    LiveAttempt, NewJob, OutputCounts, QueueOutcome,
+    LiveAttempt, NewJob, OutputCounts, QueueCounts, QueueOutcome,
 };
 
 impl State {
@@ -405,15 +405,35 @@ impl JobRepository for FakeStore {
         }))
     }
 
-    async fn used(&self) -> Result<BTreeMap<ProviderId, Resources>, StoreError> {
+    async fn used(&self) -> Result<BTreeMap<WorkerId, Resources>, StoreError> {
         Ok(self.read(|state| {
-            let mut used: BTreeMap<ProviderId, Resources> = BTreeMap::new();
+            let mut used: BTreeMap<WorkerId, Resources> = BTreeMap::new();
             for (worker, _, job) in state.held() {
-                let provider = state.workers[&worker].record.provider.clone();
-                let sum = used.entry(provider).or_default();
+                let sum = used.entry(worker).or_default();
                 *sum = sum.plus(&job.spec.resources);
             }
             used
+        }))
+    }
+
+    async fn counts(&self) -> Result<QueueCounts, StoreError> {
+        Ok(self.read(|state| {
+            let mut counts = QueueCounts::default();
+            for job in state.jobs.values() {
+                match job.job.phase {
+                    Phase::Queued { ready_at_ms: HELD } => counts.held += 1,
+                    Phase::Queued { ready_at_ms } if ready_at_ms > state.now_ms => counts.delayed += 1,
+                    Phase::Queued { ready_at_ms } => {
+                        counts.ready += 1;
+                        let oldest = counts.oldest_ready_at_ms.get_or_insert(ready_at_ms);
+                        *oldest = ready_at_ms.min(*oldest);
+                    }
+                    Phase::Assigned { .. } => counts.assigned += 1,
+                    Phase::Running { .. } => counts.running += 1,
+                    Phase::Ended { .. } => {}
+                }
+            }
+            counts
         }))
     }
 }

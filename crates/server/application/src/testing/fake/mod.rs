@@ -2,6 +2,7 @@
 //! invariants breaks, and checks all of them after every write.
 
 mod check;
+mod drains;
 mod input;
 mod jobs;
 mod logs;
@@ -17,7 +18,7 @@ use hodei_server_domain::job::end::WorkerResult;
 use hodei_server_domain::job::spec::JobSpec;
 use hodei_server_domain::job::state::Job;
 use hodei_server_domain::worker::otp::Otp;
-use hodei_shared::ids::{AttemptKey, JobId, Namespace, WorkerId};
+use hodei_shared::ids::{AttemptKey, JobId, Namespace, ProviderId, WorkerId};
 use hodei_shared::offsets::Piece;
 use tokio::sync::watch;
 
@@ -51,6 +52,7 @@ struct State {
     otps: BTreeMap<String, FakeOtp>,
     logs: BTreeMap<AttemptKey, FakeLog>,
     inputs: BTreeMap<JobId, FakeInput>,
+    drains: BTreeMap<ProviderId, String>,
     events: Vec<EventRecord>,
     tokens: BTreeMap<String, TokenRecord>,
     sealed: BTreeMap<String, Vec<u8>>,
