@@ -1,6 +1,5 @@
 //! A small client: what the tests ask of a server.
 
-use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
@@ -42,7 +41,7 @@ pub(crate) fn assert_end(job: &v1::Job, (state, exit_code, signal, reason): End)
 #[derive(Clone)]
 pub(crate) struct Client {
     channel: Channel,
-    token: Option<String>,
+    token: String,
 }
 
 /// What was read of an attempt's output.
@@ -58,41 +57,27 @@ pub(crate) struct Output {
 }
 
 impl Client {
-    /// Connects to a URL, or to a socket by its path.
-    pub(crate) async fn connect(address: &str, token: Option<&str>) -> Self {
-        let address = match Path::new(address).is_absolute() {
-            true => format!("unix:{address}"),
-            false => address.to_owned(),
-        };
-        let endpoint = Endpoint::from_shared(address).expect("a URL");
+    /// Connects to a URL.
+    pub(crate) async fn connect(address: &str, token: String) -> Self {
+        let endpoint = Endpoint::from_shared(address.to_owned()).expect("a URL");
         let channel = endpoint.connect().await.expect("connected");
-        Self {
-            channel,
-            token: token.map(str::to_owned),
-        }
-    }
-
-    /// The connection.
-    pub(crate) fn channel(&self) -> Channel {
-        self.channel.clone()
+        Self { channel, token }
     }
 
     /// A message with the token.
     pub(crate) fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
-        if let Some(token) = &self.token {
-            let value = format!("Bearer {token}").parse().expect("a value");
-            request.metadata_mut().insert("authorization", value);
-        }
+        let value = format!("Bearer {}", self.token).parse().expect("a value");
+        request.metadata_mut().insert("authorization", value);
         request
     }
 
     pub(crate) fn jobs(&self) -> JobExecutionServiceClient<Channel> {
-        JobExecutionServiceClient::new(self.channel())
+        JobExecutionServiceClient::new(self.channel.clone())
     }
 
     pub(crate) fn scheduler(&self) -> SchedulerServiceClient<Channel> {
-        SchedulerServiceClient::new(self.channel())
+        SchedulerServiceClient::new(self.channel.clone())
     }
 
     /// Asks to queue a job.
@@ -213,7 +198,7 @@ impl Client {
 
     /// Opens an attempt's output.
     pub(crate) async fn open(&self, request: v1::ReadOutputRequest) -> Streaming<v1::ReadOutputResponse> {
-        let mut service = LogStreamServiceClient::new(self.channel());
+        let mut service = LogStreamServiceClient::new(self.channel.clone());
         service
             .read_output(self.request(request))
             .await

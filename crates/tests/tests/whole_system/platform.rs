@@ -159,7 +159,7 @@ impl Platform {
 
     /// A client on a connection of its own.
     pub(crate) async fn client(&self) -> Client {
-        Client::connect(self.address(), Some(&self.token())).await
+        Client::connect(self.address(), self.token()).await
     }
 
     /// Kills the server with no chance to do anything.

@@ -65,11 +65,29 @@ async fn http(server: &Server, request: &str) -> String {
     answer
 }
 
+/// A connection over the socket of this machine.
+async fn over_socket(server: &Server) -> Channel {
+    let socket = server.ready.socket.clone();
+    let connector = tower::service_fn(move |_: http::Uri| {
+        let socket = socket.clone();
+        async move {
+            UnixStream::connect(socket)
+                .await
+                .map(hyper_util::rt::TokioIo::new)
+        }
+    });
+    let endpoint = Endpoint::from_static("http://any.name");
+    endpoint
+        .connect_with_connector(connector)
+        .await
+        .expect("connected")
+}
+
 #[tokio::test]
 async fn no_method_is_served_without_a_valid_token_and_every_bad_one_hears_the_same() {
     let folder = tempfile::tempdir().expect("a folder");
     let server = Server::start(Mode::Server, folder.path()).await.expect("started");
-    let (channel, token) = (server.channel().await, server.token());
+    let token = server.token();
     let mut others = vec![
         "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo".to_owned(),
         "/hodei.v1.JobExecutionService/Nothing".to_owned(),
@@ -78,18 +96,25 @@ async fn no_method_is_served_without_a_valid_token_and_every_bad_one_hears_the_s
     others.extend(methods());
     assert!(others.len() > 17);
     let cut = format!("Bearer {}", &token[..token.len() - 1]);
+    let changed = if token.ends_with('0') { '1' } else { '0' };
+    let changed = format!("{cut}{changed}");
     let basic = format!("Basic {token}");
-    for path in &others {
+    let channels = [server.channel().await, over_socket(&server).await];
+    for (channel, path) in channels
+        .iter()
+        .flat_map(|channel| others.iter().map(move |path| (channel, path)))
+    {
         let mut heard = Vec::new();
         for authorization in [
             None,
             Some("Bearer garbage"),
             Some("Bearer "),
             Some(&cut),
+            Some(&changed),
             Some(&basic),
             Some(&token),
         ] {
-            let refused = call(&channel, path, authorization).await.expect_err(path);
+            let refused = call(channel, path, authorization).await.expect_err(path);
             assert_eq!(
                 refused.code(),
                 Code::Unauthenticated,
@@ -100,6 +125,11 @@ async fn no_method_is_served_without_a_valid_token_and_every_bad_one_hears_the_s
         heard.dedup();
         assert_eq!(heard.len(), 1, "{path}: {heard:?}");
     }
+    let [channel, _] = channels;
+    let mut jobs = JobExecutionServiceClient::new(channel.clone());
+    let list = authorized(&token, v1::ListJobsRequest::default());
+    let listed = jobs.list_jobs(list).await.expect("served").into_inner();
+    assert_eq!(listed.jobs, [], "no call had an effect");
     let bearer = format!("Bearer {token}");
     for path in [
         "/hodei.v1.JobExecutionService/Nothing",
@@ -334,21 +364,7 @@ async fn what_is_wrong_with_a_request_is_said() {
 async fn the_socket_asks_for_a_token_too_and_a_second_server_is_turned_away() {
     let folder = tempfile::tempdir().expect("a folder");
     let server = Server::start(Mode::Server, folder.path()).await.expect("started");
-    let socket = server.ready.socket.clone();
-    let connector = tower::service_fn(move |_: http::Uri| {
-        let socket = socket.clone();
-        async move {
-            UnixStream::connect(socket)
-                .await
-                .map(hyper_util::rt::TokioIo::new)
-        }
-    });
-    let endpoint = Endpoint::from_static("http://any.name");
-    let channel = endpoint
-        .connect_with_connector(connector)
-        .await
-        .expect("connected");
-    let mut jobs = JobExecutionServiceClient::new(channel);
+    let mut jobs = JobExecutionServiceClient::new(over_socket(&server).await);
     let refused = jobs
         .list_jobs(v1::ListJobsRequest::default())
         .await
