@@ -18,7 +18,7 @@ use hodei_server_interface::listener::Door;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::doors::Bound;
+use crate::doors::{self, Bound, USEFUL_DESCRIPTORS};
 use crate::folder::{DataFolder, write_private};
 use crate::providers::{self, Bootstrap};
 use crate::settings::{Mode, Settings};
@@ -28,10 +28,6 @@ use crate::{Ready, first_token, harden};
 const JOBS_END: Duration = Duration::from_secs(15);
 /// How long tasks get to end after that.
 const TASKS_END: Duration = Duration::from_secs(5);
-/// The most connections of one door.
-const MAX_CONNECTIONS: usize = 4_096;
-/// How many tasks of a store or a provider need descriptors beside connections.
-const OTHER_DESCRIPTORS: usize = 128;
 
 /// Runs a server until `cancel`, then ends it in order. `ready` is called once when it serves.
 ///
@@ -73,7 +69,7 @@ async fn serve(
     ready: impl FnOnce(Ready),
     cancel: CancellationToken,
 ) -> Result<()> {
-    let connections = harden::raise_descriptors(settings.mode).saturating_sub(OTHER_DESCRIPTORS) / 4;
+    let connections = doors::connections(harden::raise_descriptors(settings.mode, USEFUL_DESCRIPTORS));
     let bound = Bound::bind(settings, folder).await?;
     let spawner = TaskSpawner::default();
     let (platform, authority) = compose(settings, folder, &bound, &spawner).await?;
@@ -84,10 +80,9 @@ async fn serve(
         admin_token_file: settings.admin_token_file.clone(),
     };
     let closing = CancellationToken::new();
-    let connections = connections.clamp(16, MAX_CONNECTIONS);
-    let mut doors = JoinSet::new();
+    let mut open = JoinSet::new();
     for door in bound.open(settings, &platform, &authority, connections, &closing)? {
-        doors.spawn(Door::serve(door, closing.clone()));
+        open.spawn(Door::serve(door, closing.clone()));
     }
     control::start(&platform);
     if settings.providers.is_empty() {
@@ -99,7 +94,7 @@ async fn serve(
     let failed = tokio::select! {
         biased;
         () = cancel.cancelled() => None,
-        ended = doors.join_next() => Some(match ended {
+        ended = open.join_next() => Some(match ended {
             Some(Err(error)) => anyhow!(error).context("a door failed"),
             Some(Ok(())) | None => anyhow!("a door closed by itself"),
         }),
@@ -110,7 +105,7 @@ async fn serve(
     };
     control::shutdown(&platform, what, JOBS_END).await;
     closing.cancel();
-    while doors.join_next().await.is_some() {}
+    while open.join_next().await.is_some() {}
     spawner.shutdown(TASKS_END).await;
     tracing::info!("ended");
     failed.map_or(Ok(()), Err)

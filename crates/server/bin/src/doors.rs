@@ -20,6 +20,23 @@ use crate::settings::{Mode, Settings};
 
 /// The longest path that a socket address holds (unix(7)).
 const MAX_SOCKET_PATH: usize = 107;
+/// How many doors share the descriptors of the process.
+const DOORS: usize = 4;
+/// How many descriptors the store, providers and listeners need beside connections.
+const OTHER_DESCRIPTORS: usize = 128;
+/// The least and the most connections of one door.
+const MIN_CONNECTIONS: usize = 16;
+const MAX_CONNECTIONS: usize = 4_096;
+/// As many descriptors as the server can use.
+pub(crate) const USEFUL_DESCRIPTORS: usize =
+    DOORS * (MAX_CONNECTIONS + Limits::MAX_STRANGERS) + OTHER_DESCRIPTORS;
+
+/// How many connections each door may have, so that all of them with their strangers find descriptors.
+pub(crate) fn connections(descriptors: usize) -> usize {
+    let each = descriptors.saturating_sub(OTHER_DESCRIPTORS) / DOORS;
+    // A door has a fourth of its connections again for strangers.
+    (each / 5 * 4).clamp(MIN_CONNECTIONS, MAX_CONNECTIONS)
+}
 
 /// Listeners that are bound, before anything stands behind them.
 pub(crate) struct Bound {
@@ -93,26 +110,37 @@ impl Bound {
         let (client_tls, mut names) = self.client_tls(settings, authority)?;
         names.extend(settings.public_names.iter().cloned());
         names.push(authority.server_name());
+        let of_clients = Limits {
+            connections,
+            ..Limits::default()
+        };
+        let of_workers = Limits {
+            connections,
+            ..Limits::of_workers()
+        };
         let clients = client_router(platform, HostNames::new(names), closing)?;
         // One guard for each door: those who register over the network do not crowd out workers of this machine.
         let workers = || worker_router(platform, closing);
         let worker_tls = authority.worker_door()?;
-        let limits = Limits {
-            connections,
-            ..Limits::default()
-        };
-        let door = |name, listener, tls, router| Door {
+        let door = |name, listener, tls, router, limits: &Limits| Door {
             name,
             listener,
             tls,
             router,
             limits: limits.clone(),
         };
+        let socket_tls = Some(Arc::clone(&worker_tls));
         Ok([
-            door("client", self.client, client_tls, clients.clone()),
-            door("client socket", self.client_unix, None, clients),
-            door("worker", self.worker, Some(Arc::clone(&worker_tls)), workers()),
-            door("worker socket", self.worker_unix, Some(worker_tls), workers()),
+            door("client", self.client, client_tls, clients.clone(), &of_clients),
+            door("client socket", self.client_unix, None, clients, &of_clients),
+            door("worker", self.worker, Some(worker_tls), workers(), &of_workers),
+            door(
+                "worker socket",
+                self.worker_unix,
+                socket_tls,
+                workers(),
+                &of_workers,
+            ),
         ])
     }
 
@@ -214,6 +242,21 @@ impl KeptPorts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn all_connections_find_descriptors() {
+        for descriptors in [256, 300, 1_024, 4_096, USEFUL_DESCRIPTORS] {
+            let limits = Limits {
+                connections: connections(descriptors),
+                ..Limits::default()
+            };
+            let all = DOORS * (limits.connections + limits.strangers()) + OTHER_DESCRIPTORS;
+            assert!(all <= descriptors, "{descriptors}: {all}");
+        }
+        assert_eq!(connections(0), MIN_CONNECTIONS, "it starts, and does what it can");
+        assert_eq!(connections(256), 24);
+        assert_eq!(connections(usize::MAX), MAX_CONNECTIONS);
+    }
 
     #[tokio::test]
     async fn a_free_port_is_kept_and_taken_again() {

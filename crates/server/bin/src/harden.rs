@@ -4,9 +4,6 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpabl
 
 use crate::settings::Mode;
 
-/// How many descriptors a server wants.
-const WANTED_DESCRIPTORS: u64 = 16_384;
-
 /// Keeps other processes of the same user out of the memory, and the memory out of core files.
 pub(crate) fn protect_memory() {
     let no_core = Rlimit {
@@ -20,12 +17,13 @@ pub(crate) fn protect_memory() {
     }
 }
 
-/// Raises the number of descriptors where that is allowed; how many there are then. Jobs inherit it, so a server
-/// that lives in a command leaves it alone.
-pub(crate) fn raise_descriptors(mode: Mode) -> usize {
+/// Raises the number of descriptors to what is allowed, at most to what is `useful`; how many there are then. Jobs
+/// inherit it, so a server that lives in a command leaves it alone.
+pub(crate) fn raise_descriptors(mode: Mode, useful: usize) -> usize {
     let limit = getrlimit(Resource::Nofile);
     let now = limit.current.unwrap_or(u64::MAX);
-    let possible = limit.maximum.unwrap_or(u64::MAX).min(WANTED_DESCRIPTORS);
+    let useful = u64::try_from(useful).unwrap_or(u64::MAX);
+    let possible = limit.maximum.unwrap_or(u64::MAX).min(useful);
     let raised = Rlimit {
         current: Some(possible),
         ..limit

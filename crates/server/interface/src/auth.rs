@@ -27,11 +27,14 @@ use tonic::{Code, Status};
 
 use crate::grpc::errors::{plain, register_status, renew_status, status};
 use crate::peer::{Connection, Peer, WorkerCertificate};
+use crate::room::NoRoom;
 
 /// How long a worker without a usable certificate may take for its one request.
 const STRANGER_DEADLINE: Duration = Duration::from_secs(10);
 /// How many of them at once.
 const STRANGERS: usize = 32;
+/// Where the outcome of a gRPC call is said: in the head if there is no message, else after it.
+const GRPC_STATUS: &str = "grpc-status";
 /// Frame header of a gRPC message.
 const FRAME_BYTES: usize = 5;
 
@@ -98,6 +101,7 @@ impl ClientGuard {
         let principal = access::authenticate(&self.platform, token)
             .await
             .map_err(status)?;
+        connection.authenticated().map_err(no_room)?;
         match access {
             Some(Access::AnyToken) => {}
             Some(Access::Token(permission)) if principal.may(permission, &principal.namespace) => {}
@@ -157,7 +161,8 @@ impl WorkerGuard {
     /// Lets a request pass.
     async fn admit(&self, request: &mut Request) -> Result<Allowance, Status> {
         request.extensions_mut().remove::<WorkerCertificate>();
-        let shown = connection(request)?.worker;
+        let connection = connection(request)?;
+        let shown = connection.worker;
         match table::access(WORKER_DOOR, request.uri().path()) {
             Some(Access::OneTimePassword) => Ok(Allowance::Stranger),
             Some(Access::EndedWorkerCertificate) => {
@@ -173,6 +178,7 @@ impl WorkerGuard {
                 workers::check(&self.platform, &shown.identity)
                     .await
                     .map_err(status)?;
+                connection.authenticated().map_err(no_room)?;
                 request.extensions_mut().insert(shown);
                 Ok(Allowance::Full)
             }
@@ -199,6 +205,7 @@ pub(crate) async fn guard_worker(
         let message = "too many workers ask for certificates at once; try again";
         return answer(plain(Code::Unavailable, "try_again", message), grpc);
     };
+    let connection = request.extensions().get::<Connection>().cloned();
     // Read whole, so that whatever is too large hears the same as whatever else is wrong.
     let serving = async {
         let (parts, body) = request.into_parts();
@@ -214,7 +221,16 @@ pub(crate) async fn guard_worker(
         }
     };
     match tokio::time::timeout(STRANGER_DEADLINE, serving).await {
-        Ok(response) => response,
+        Ok(response) => {
+            // A gRPC answer that failed has its status in the head. One that succeeded is sent whether or not there
+            // is room for its connection to stay.
+            if !response.headers().contains_key(GRPC_STATUS)
+                && let Some(connection) = connection
+            {
+                let _ = connection.authenticated();
+            }
+            response
+        }
         Err(_) => answer(
             plain(Code::DeadlineExceeded, "too_slow", "the request took too long"),
             grpc,
@@ -244,6 +260,14 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = values.next()?.to_str().ok()?.split_once(' ')?;
     let one = values.next().is_none();
     (one && scheme.eq_ignore_ascii_case("bearer")).then(|| token.trim())
+}
+
+fn no_room(error: NoRoom) -> Status {
+    plain(
+        Code::Unavailable,
+        "too_many_connections",
+        &format!("{error}; try again"),
+    )
 }
 
 fn no_certificate() -> Status {

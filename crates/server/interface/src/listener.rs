@@ -1,44 +1,48 @@
 //! Listeners, TLS and limits of connections.
 //!
 //! Each connection is a task of its own from the first byte on: no handshake and no slow client holds up the
-//! next accept. Connections are bounded in number; each has a deadline for its handshake and for its first
-//! request, bounds on headers, streams and buffers, and is pinged while it lives. A door closes gracefully:
-//! no new connections, then no new requests, then, at the deadline, no connections.
+//! next accept. Connections are bounded in number, those without credentials apart from the others (`room`);
+//! each has a deadline for its handshake, bounds on headers, streams and buffers, and is pinged while it lives.
+//! A door closes gracefully: no new connections, then no new requests, then, at the deadline, no connections.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use http::Request;
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Service as _;
 
 use crate::peer::{Connection, Peer, WorkerCertificate};
+use crate::room::{OpenRequest, Place, Room};
 
 /// Bounds of a door.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// How many connections at once; more are closed at once.
+    /// How many connections at once that have shown a valid credential; [`Limits::strangers`] come on top.
     pub connections: usize,
     /// How long a TLS handshake may take.
     pub handshake: Duration,
-    /// How long a connection may stay without a first request.
-    pub first_request: Duration,
+    /// How long a connection may stay without a request while it has shown no valid credential.
+    pub stranger_idle: Duration,
+    /// How long it may stay so in all, if that is bounded.
+    pub stranger_life: Option<Duration>,
     /// How long the header of an HTTP/1 request may take.
     pub header: Duration,
     /// How many requests at once on one connection.
@@ -54,7 +58,8 @@ impl Default for Limits {
         Self {
             connections: 4_096,
             handshake: Duration::from_secs(10),
-            first_request: Duration::from_secs(30),
+            stranger_idle: Duration::from_secs(30),
+            stranger_life: None,
             header: Duration::from_secs(10),
             streams: 256,
             silence: Duration::from_secs(20),
@@ -63,11 +68,29 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// The most connections without a valid credential at once. When there are as many, the oldest makes way.
+    pub const MAX_STRANGERS: usize = 256;
+
+    /// The bounds of a door of workers: nobody has a reason to stay there without a certificate.
+    pub fn of_workers() -> Self {
+        Self {
+            stranger_life: Some(Duration::from_secs(60)),
+            ..Self::default()
+        }
+    }
+
+    /// How many connections at once that have shown no valid credential.
+    pub fn strangers(&self) -> usize {
+        (self.connections / 4).clamp(1, Self::MAX_STRANGERS)
+    }
+}
+
 const MAX_HEADER_BYTES: u32 = 16 << 10;
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 const MAX_SEND_BUFFER_BYTES: usize = 256 << 10;
-/// How long to wait after an accept that failed for want of descriptors.
+/// How long to wait after an accept that failed, for want of descriptors as a rule.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A bound listener.
@@ -140,7 +163,7 @@ impl Door {
             router,
             limits,
         } = self;
-        let permits = Arc::new(Semaphore::new(limits.connections));
+        let room = Room::new(name, limits.connections, limits.strangers());
         let drain = limits.drain;
         let kill = CancellationToken::new();
         let tracker = TaskTracker::new();
@@ -151,6 +174,7 @@ impl Door {
             closing: closing.clone(),
             kill: kill.clone(),
         };
+        let mut failing = false;
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -159,18 +183,19 @@ impl Door {
             };
             match accepted {
                 Ok((stream, peer)) => {
-                    let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
-                        tracing::warn!(door = name, "too many connections; one is closed");
-                        continue;
-                    };
-                    let entrance = entrance.clone();
-                    tracker.spawn(async move {
-                        entrance.enter(stream, peer).await;
-                        drop(permit);
-                    });
+                    failing = false;
+                    let (entrance, place) = (entrance.clone(), room.enter());
+                    tracker.spawn(async move { entrance.enter(stream, peer, place).await });
+                    // Who made way closes first, so that a flood does not use up the descriptors.
+                    tokio::task::yield_now().await;
                 }
+                // It went away before it was accepted.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
-                    tracing::warn!(door = name, %error, "accept failed");
+                    if !failing {
+                        tracing::warn!(door = name, %error, "accept fails; it is tried again until it succeeds");
+                    }
+                    failing = true;
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -192,7 +217,8 @@ async fn accept(listener: &Listener) -> io::Result<(Box<dyn Stream>, Peer)> {
     match listener {
         Listener::Tcp(listener) => {
             let (stream, remote) = listener.accept().await?;
-            stream.set_nodelay(true)?;
+            // It fails only for a connection that has gone, and reading says so.
+            let _ = stream.set_nodelay(true);
             let local = stream.local_addr()?;
             Ok((Box::new(stream), Peer::Tcp { remote, local }))
         }
@@ -214,9 +240,25 @@ struct Entrance {
 }
 
 impl Entrance {
-    async fn enter(&self, stream: Box<dyn Stream>, peer: Peer) {
+    /// Serves a connection to its end, or for as long as a stranger may stay.
+    async fn enter(&self, stream: Box<dyn Stream>, peer: Peer, place: Arc<Place>) {
+        let Limits {
+            stranger_idle,
+            stranger_life,
+            ..
+        } = self.limits;
+        tokio::select! {
+            biased;
+            why = place.overstays(stranger_idle, stranger_life) => {
+                tracing::debug!(?peer, ?why, "a connection without credentials was closed");
+            }
+            () = self.welcome(stream, peer, Arc::clone(&place)) => {}
+        }
+    }
+
+    async fn welcome(&self, stream: Box<dyn Stream>, peer: Peer, place: Arc<Place>) {
         let Some(acceptor) = &self.tls else {
-            let connection = Connection { peer, worker: None };
+            let connection = Connection::new(peer, None, place);
             return self.serve(stream, connection).await;
         };
         let shaken = tokio::select! {
@@ -243,23 +285,26 @@ impl Entrance {
                 return;
             }
         };
-        self.serve(stream, Connection { peer, worker }).await;
+        self.serve(stream, Connection::new(peer, worker, place)).await;
     }
 
     async fn serve(&self, stream: impl Stream + 'static, connection: Connection) {
-        let asked = Arc::new(AtomicBool::new(false));
-        let service = {
-            let (asked, router) = (Arc::clone(&asked), self.router.clone());
-            hyper::service::service_fn(move |mut request: Request<Incoming>| {
-                asked.store(true, Ordering::Relaxed);
-                request.extensions_mut().insert(connection.clone());
-                router.clone().call(request)
-            })
-        };
+        let router = self.router.clone();
+        let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+            let open = connection.open_request();
+            request.extensions_mut().insert(connection.clone());
+            let answering = router.clone().call(request);
+            async move {
+                let answer = answering.await?;
+                Ok::<_, Infallible>(match open {
+                    Some(open) => answer.map(|body| until_sent(body, open)),
+                    None => answer,
+                })
+            }
+        });
         let builder = self.builder();
         let mut serving = pin!(builder.serve_connection(TokioIo::new(stream), service));
-        let mut first_request = pin!(tokio::time::sleep(self.limits.first_request));
-        let (mut waits, mut closes) = (true, false);
+        let mut closes = false;
         loop {
             tokio::select! {
                 biased;
@@ -273,12 +318,6 @@ impl Entrance {
                 () = self.closing.cancelled(), if !closes => {
                     closes = true;
                     serving.as_mut().graceful_shutdown();
-                }
-                () = first_request.as_mut(), if waits => {
-                    waits = false;
-                    if !asked.load(Ordering::Relaxed) {
-                        return;
-                    }
                 }
             }
         }
@@ -303,4 +342,12 @@ impl Entrance {
             .keep_alive_timeout(self.limits.silence);
         builder
     }
+}
+
+/// The same body, which keeps its request open until it is sent or given up.
+fn until_sent(body: Body, open: OpenRequest) -> Body {
+    Body::new(body.map_err(move |error| {
+        let _ = &open;
+        error
+    }))
 }

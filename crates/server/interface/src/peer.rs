@@ -1,6 +1,7 @@
 //! Who is at the other end of a connection, as the connection itself shows it.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use hodei_server_application::ports::link::WorkerIdentity;
 use hodei_server_domain::worker::otp::SpkiHash;
@@ -10,6 +11,8 @@ use thiserror::Error;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer as _;
+
+use crate::room::{NoRoom, OpenRequest, Place};
 
 /// `serialNumber` of X.520 in the subject: the generation of a worker's certificate.
 const GENERATION_OID: &str = "2.5.4.5";
@@ -21,6 +24,23 @@ pub struct Connection {
     pub peer: Peer,
     /// The verified client certificate; `None` without one.
     pub worker: Option<WorkerCertificate>,
+    place: Arc<Place>,
+}
+
+impl Connection {
+    pub(crate) fn new(peer: Peer, worker: Option<WorkerCertificate>, place: Arc<Place>) -> Self {
+        Self { peer, worker, place }
+    }
+
+    /// A guard has accepted a credential that came over this connection: it is a stranger no more.
+    pub(crate) fn authenticated(&self) -> Result<(), NoRoom> {
+        self.place.become_known()
+    }
+
+    /// Counts a request as open, if it matters: the connections of strangers are closed when they are idle.
+    pub(crate) fn open_request(&self) -> Option<OpenRequest> {
+        (!self.place.is_known()).then(|| self.place.request())
+    }
 }
 
 /// Where a connection comes from.

@@ -17,7 +17,7 @@ use tonic_types::StatusExt as _;
 
 use crate::world::Server;
 
-fn authorized<T>(token: &str, message: T) -> Request<T> {
+pub(crate) fn authorized<T>(token: &str, message: T) -> Request<T> {
     let mut request = Request::new(message);
     let value = format!("Bearer {token}").parse().expect("a value");
     request.metadata_mut().insert("authorization", value);

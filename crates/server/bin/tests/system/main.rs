@@ -3,5 +3,6 @@
 
 mod client_door;
 mod modes;
+mod strangers;
 mod worker_door;
 mod world;

@@ -1,9 +1,14 @@
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
+use std::process::{Child, Command, Stdio};
 
 use hodei_jobs::v1;
 use hodei_jobs::v1::job_execution_service_client::JobExecutionServiceClient;
 use hodei_server_bin::settings::Mode;
+use tokio::net::TcpStream;
+use tonic::transport::Endpoint;
 
+use crate::client_door::authorized;
 use crate::world::Server;
 
 #[tokio::test]
@@ -124,4 +129,63 @@ async fn lists_jobs(server: &Server, token: &str) -> bool {
     let bearer = format!("Bearer {token}").parse().expect("a header");
     request.metadata_mut().insert("authorization", bearer);
     client.list_jobs(request).await.is_ok()
+}
+
+/// A server in a process of its own; it ends with this.
+struct Program(Child);
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test]
+async fn few_descriptors_are_enough_while_strangers_want_them_all() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut limited = Command::new("sh");
+    limited
+        .args(["-c", "ulimit -n 256 && exec \"$0\" \"$@\""])
+        .arg(env!("CARGO_BIN_EXE_hodei-server"))
+        .args([
+            "--listen",
+            "127.0.0.1:0",
+            "--worker-listen",
+            "127.0.0.1:0",
+            "--data-dir",
+        ])
+        .arg(folder.path())
+        .env("HODEI_LOG", "warn")
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped());
+    let mut program = Program(limited.spawn().expect("started"));
+    let said = BufReader::new(program.0.stderr.take().expect("piped"));
+    let starting = tokio::task::spawn_blocking(move || {
+        let mut lines = said.lines().map_while(Result::ok);
+        let ready = lines.find_map(|line| line.strip_prefix("ready http://").map(str::to_owned));
+        (ready.expect("it serves"), lines)
+    });
+    let (address, lines) = starting.await.expect("read");
+    let ports = std::fs::read_to_string(folder.path().join("ports")).expect("kept");
+    let ports: toml::Table = ports.parse().expect("TOML");
+    let worker_port = ports["worker_listen"].as_integer().expect("a port");
+    let mut strangers = Vec::new();
+    for address in [address.clone(), format!("127.0.0.1:{worker_port}")] {
+        for _ in 0..200 {
+            strangers.push(TcpStream::connect(&address).await.expect("connected"));
+        }
+    }
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("a URL");
+    let mut jobs = JobExecutionServiceClient::new(endpoint.connect().await.expect("connected"));
+    let token = std::fs::read_to_string(folder.path().join("admin.token")).expect("a token");
+    let list = authorized(token.trim_end(), v1::ListJobsRequest::default());
+    jobs.list_jobs(list).await.expect("served");
+    drop(program);
+    let said = tokio::task::spawn_blocking(|| lines.collect::<Vec<_>>());
+    let failed: Vec<_> = said.await.expect("read");
+    assert!(
+        !failed.iter().any(|line| line.contains("accept fails")),
+        "{failed:?}"
+    );
 }

@@ -20,11 +20,11 @@ use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 use tonic_types::StatusExt as _;
 
-use crate::world::{Identity, PATIENCE, WorkerWorld};
+use crate::world::{Identity, PATIENCE, World};
 
 type Agent = WorkerAgentServiceClient<Channel>;
 
-fn admin() -> Principal {
+pub(crate) fn admin() -> Principal {
     Principal {
         token_id: "test".to_owned(),
         role: Role::ClusterAdmin,
@@ -32,7 +32,7 @@ fn admin() -> Principal {
     }
 }
 
-async fn queue(world: &WorkerWorld) -> JobId {
+pub(crate) async fn queue(world: &World) -> JobId {
     let input = SpecInput {
         command: vec!["true".to_owned()],
         retries: 1,
@@ -50,7 +50,7 @@ async fn queue(world: &WorkerWorld) -> JobId {
 }
 
 /// Registers the machine that the world makes for a job.
-async fn register(world: &WorkerWorld) -> (WorkerId, String, Identity) {
+pub(crate) async fn register(world: &World) -> (WorkerId, String, Identity) {
     let (worker, otp) = tokio::time::timeout(PATIENCE, world.provider.password())
         .await
         .expect("a machine");
@@ -75,13 +75,13 @@ async fn register(world: &WorkerWorld) -> (WorkerId, String, Identity) {
     (worker, otp, Identity { key, chain })
 }
 
-struct Session {
+pub(crate) struct Session {
     say: mpsc::Sender<v1::WorkerFrame>,
     hear: Streaming<v1::ServerFrame>,
 }
 
 impl Session {
-    async fn begin(world: &WorkerWorld, identity: &Identity) -> Result<Self, Status> {
+    pub(crate) async fn begin(world: &World, identity: &Identity) -> Result<Self, Status> {
         let mut agent = Agent::new(world.channel(Some(identity)).await);
         let (say, said) = mpsc::channel(16);
         let hello = v1::Hello {
@@ -106,14 +106,14 @@ impl Session {
         Ok(session)
     }
 
-    async fn say(&self, frame: WorkerKind) {
+    pub(crate) async fn say(&self, frame: WorkerKind) {
         self.say
             .send(v1::WorkerFrame { frame: Some(frame) })
             .await
             .expect("open");
     }
 
-    async fn next(&mut self) -> Result<ServerKind, Status> {
+    pub(crate) async fn next(&mut self) -> Result<ServerKind, Status> {
         let heard = tokio::time::timeout(PATIENCE, self.hear.message())
             .await
             .expect("in time")?;
@@ -122,7 +122,7 @@ impl Session {
             .ok_or_else(|| Status::cancelled("the stream ended"))
     }
 
-    async fn assignment(&mut self) -> v1::Assign {
+    pub(crate) async fn assignment(&mut self) -> v1::Assign {
         loop {
             if let ServerKind::Assign(assign) = self.next().await.expect("open") {
                 return assign;
@@ -140,7 +140,7 @@ impl Session {
     }
 }
 
-fn reason(status: &Status) -> String {
+pub(crate) fn reason(status: &Status) -> String {
     status
         .get_details_error_info()
         .map(|info| info.reason)
@@ -149,7 +149,7 @@ fn reason(status: &Status) -> String {
 
 #[tokio::test]
 async fn without_a_certificate_only_registration_is_served() {
-    let world = WorkerWorld::new(Duration::from_secs(600)).await;
+    let world = World::new(Duration::from_secs(600)).await;
     let mut agent = Agent::new(world.channel(None).await);
     let nothing = v1::RenewCertificateRequest::default();
     let refused = [
@@ -190,7 +190,7 @@ async fn without_a_certificate_only_registration_is_served() {
 
 #[tokio::test]
 async fn a_worker_registers_runs_a_job_and_sends_its_output() {
-    let world = WorkerWorld::new(Duration::from_secs(600)).await;
+    let world = World::new(Duration::from_secs(600)).await;
     let job = queue(&world).await;
     let (_, otp, identity) = register(&world).await;
 
@@ -271,7 +271,7 @@ async fn a_worker_registers_runs_a_job_and_sends_its_output() {
 
 #[tokio::test]
 async fn streams_end_with_the_certificate_and_then_only_renewal_is_served() {
-    let world = WorkerWorld::new(Duration::from_secs(4)).await;
+    let world = World::new(Duration::from_secs(4)).await;
     queue(&world).await;
     let (_, _, identity) = register(&world).await;
     let mut session = Session::begin(&world, &identity).await.expect("a session");
@@ -307,7 +307,7 @@ async fn streams_end_with_the_certificate_and_then_only_renewal_is_served() {
 
 #[tokio::test]
 async fn a_revoked_worker_is_cut_off() {
-    let world = WorkerWorld::new(Duration::from_secs(600)).await;
+    let world = World::new(Duration::from_secs(600)).await;
     queue(&world).await;
     let (worker, _, identity) = register(&world).await;
     let mut session = Session::begin(&world, &identity).await.expect("a session");
@@ -340,7 +340,7 @@ async fn a_revoked_worker_is_cut_off() {
 
 #[tokio::test]
 async fn nonsense_ends_a_stream() {
-    let world = WorkerWorld::new(Duration::from_secs(600)).await;
+    let world = World::new(Duration::from_secs(600)).await;
     let job = queue(&world).await;
     let (_, _, identity) = register(&world).await;
     let mut session = Session::begin(&world, &identity).await.expect("a session");
@@ -385,7 +385,7 @@ async fn nonsense_ends_a_stream() {
 
 #[tokio::test]
 async fn a_silent_connection_holds_up_nobody_and_is_closed() {
-    let world = WorkerWorld::new(Duration::from_secs(600)).await;
+    let world = World::new(Duration::from_secs(600)).await;
     let mut silent = tokio::net::TcpStream::connect(world.address)
         .await
         .expect("connected");

@@ -7,12 +7,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use hodei_server_application::control;
 use hodei_server_application::platform::{Platform, PlatformParts, PlatformSettings};
 use hodei_server_application::ports::Clock as _;
 use hodei_server_application::ports::provider::{
     ProviderError, WorkerHandle, WorkerProvider, WorkerSpec, WorkerState,
 };
+use hodei_server_application::{access, control};
 use hodei_server_bin::Ready;
 use hodei_server_bin::settings::{Environment, Flags, Mode, Settings};
 use hodei_server_domain::provider::{Capabilities, Health, Isolation};
@@ -20,7 +20,8 @@ use hodei_server_infrastructure::authority::LocalAuthority;
 use hodei_server_infrastructure::authority::keys::ClusterKeys;
 use hodei_server_infrastructure::sqlite::SqliteStore;
 use hodei_server_infrastructure::system::{SystemClock, SystemRng, TaskSpawner};
-use hodei_server_interface::door::worker_router;
+use hodei_server_interface::auth::HostNames;
+use hodei_server_interface::door::{client_router, worker_router};
 use hodei_server_interface::listener::{Door, Limits, Listener};
 use hodei_shared::ids::{ProviderId, WorkerId};
 use hodei_shared::labels::Labels;
@@ -34,6 +35,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
 
@@ -198,18 +200,31 @@ impl WorkerProvider for Named {
     }
 }
 
-/// A worker door with all that is behind it.
-pub(crate) struct WorkerWorld {
+/// Both doors with all that is behind them; plain HTTP for clients.
+pub(crate) struct World {
     pub(crate) platform: Arc<Platform>,
     pub(crate) authority: LocalAuthority,
     pub(crate) provider: Arc<FakeProvider>,
+    /// Of the worker door.
     pub(crate) address: SocketAddr,
+    pub(crate) client_address: SocketAddr,
+    /// What clients need.
+    pub(crate) token: String,
     _folder: tempfile::TempDir,
     _closes: tokio_util::sync::DropGuard,
 }
 
-impl WorkerWorld {
+impl World {
     pub(crate) async fn new(certificate_life: Duration) -> Self {
+        let limits = Limits {
+            handshake: Duration::from_millis(500),
+            ..Limits::of_workers()
+        };
+        Self::with_limits(certificate_life, limits).await
+    }
+
+    /// One whose doors have these limits, but for the drain.
+    pub(crate) async fn with_limits(certificate_life: Duration, limits: Limits) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let clock = Arc::new(SystemClock);
         let store = Arc::new(SqliteStore::open(&folder.path().join("db"), clock.clone()).expect("opened"));
@@ -238,31 +253,56 @@ impl WorkerWorld {
             },
         }));
         control::start(&platform);
-        let listener = Listener::tcp("127.0.0.1:0".parse().expect("an address"))
-            .await
-            .expect("bound");
-        let address = listener.address().expect("bound").expect("TCP");
+        let token = access::bootstrap_token(&platform).await.expect("kept");
         let closing = CancellationToken::new();
-        let door = Door {
-            name: "worker",
-            listener,
-            tls: Some(authority.worker_door().expect("made")),
-            router: worker_router(&platform, &closing),
-            limits: Limits {
-                handshake: Duration::from_millis(500),
+        let names = HostNames::new([]);
+        let clients = client_router(&platform, names, &closing).expect("made");
+        let workers = worker_router(&platform, &closing);
+        let worker_tls = authority.worker_door().expect("made");
+        let open = async |name, router, tls| {
+            let any = "127.0.0.1:0".parse().expect("an address");
+            let listener = Listener::tcp(any).await.expect("bound");
+            let address = listener.address().expect("bound").expect("TCP");
+            let limits = Limits {
                 drain: Duration::ZERO,
-                ..Limits::default()
-            },
+                ..limits.clone()
+            };
+            let door = Door {
+                name,
+                listener,
+                tls,
+                router,
+                limits,
+            };
+            tokio::spawn(door.serve(closing.clone()));
+            address
         };
-        tokio::spawn(door.serve(closing.clone()));
         Self {
+            address: open("worker", workers, Some(worker_tls)).await,
+            client_address: open("client", clients, None).await,
+            token: token.expect("the first one").expose().to_owned(),
             platform,
             authority,
             provider,
-            address,
             _folder: folder,
             _closes: closing.drop_guard(),
         }
+    }
+
+    /// A connection of a client.
+    pub(crate) async fn client(&self) -> Channel {
+        let url = format!("http://{}", self.client_address);
+        let endpoint = Endpoint::from_shared(url).expect("a URL");
+        endpoint.connect().await.expect("connected")
+    }
+
+    /// A connection to the worker door that is encrypted, without a certificate, and over which nothing was asked.
+    pub(crate) async fn shaken(&self) -> TlsStream<TcpStream> {
+        let config = client_config(self.authority.root_pem(), None);
+        let name = ServerName::try_from(self.authority.server_name()).expect("a name");
+        let stream = TcpStream::connect(self.address).await.expect("connected");
+        let connector = TlsConnector::from(Arc::new(config));
+        connector.connect(name, stream).await.expect("shaken hands")
     }
 
     /// A connection of a worker, with its certificate if it has one.
