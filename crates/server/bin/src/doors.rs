@@ -118,7 +118,7 @@ impl Bound {
             connections,
             ..Limits::of_workers()
         };
-        let clients = client_router(platform, HostNames::new(names), closing)?;
+        let clients = client_router(platform, HostNames::new(names), of_clients.call, closing)?;
         // One guard for each door: those who register over the network do not crowd out workers of this machine.
         let workers = || worker_router(platform, closing);
         let worker_tls = authority.worker_door()?;

@@ -33,6 +33,12 @@ use crate::room::NoRoom;
 const STRANGER_DEADLINE: Duration = Duration::from_secs(10);
 /// How many of them at once.
 const STRANGERS: usize = 32;
+/// The methods of the client door that answer with a stream. Even its beginning may be far off: output is waited for
+/// until the job starts.
+pub(crate) const STREAMING: [&str; 2] = [
+    "/hodei.v1.JobExecutionService/WatchJob",
+    "/hodei.v1.LogStreamService/ReadOutput",
+];
 /// Where the outcome of a gRPC call is said: in the head if there is no message, else after it.
 const GRPC_STATUS: &str = "grpc-status";
 /// Frame header of a gRPC message.
@@ -78,6 +84,8 @@ fn without_port(host: &str) -> &str {
 pub(crate) struct ClientGuard {
     pub(crate) platform: Arc<Platform>,
     pub(crate) names: HostNames,
+    /// How long a call may take until it is answered.
+    pub(crate) deadline: Duration,
 }
 
 impl ClientGuard {
@@ -116,16 +124,31 @@ impl ClientGuard {
     }
 }
 
-/// The client door's first layer.
+/// The client door's first layer. Calls that have one answer have a deadline for it.
 pub(crate) async fn guard_client(
     State(guard): State<Arc<ClientGuard>>,
     mut request: Request,
     next: Next,
 ) -> Response {
     let grpc = is_grpc(request.headers());
-    match guard.admit(&mut request).await {
-        Ok(()) => next.run(request).await,
-        Err(status) => answer(status, grpc),
+    let path = request.uri().path();
+    let has_deadline = path.starts_with("/hodei.v1.") && !STREAMING.contains(&path);
+    let serving = async {
+        match guard.admit(&mut request).await {
+            Ok(()) => next.run(request).await,
+            Err(status) => answer(status, grpc),
+        }
+    };
+    if !has_deadline {
+        return serving.await;
+    }
+    match tokio::time::timeout(guard.deadline, serving).await {
+        Ok(response) => response,
+        Err(_) => {
+            let limit = guard.deadline.as_secs_f32();
+            let message = format!("no answer within {limit} s; whether the call took effect is not known");
+            answer(plain(Code::DeadlineExceeded, "deadline_exceeded", &message), grpc)
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The two doors: which services stand behind which guard.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
@@ -34,13 +35,14 @@ const CLIENT_SERVICES: [&str; 3] = [
     "hodei.v1.LogStreamService",
 ];
 
-/// What clients reach. Open streams end when `closing` is cancelled.
+/// What clients reach. A call that has one answer gets it within `deadline`; open streams end when `closing` is cancelled.
 ///
 /// # Errors
 /// [`ReflectionError`] if this build is broken.
 pub fn client_router(
     platform: &Arc<Platform>,
     names: HostNames,
+    deadline: Duration,
     closing: &CancellationToken,
 ) -> Result<Router, ReflectionError> {
     let jobs = JobExecutionServiceServer::new(JobExecution {
@@ -73,6 +75,7 @@ pub fn client_router(
     let guard = Arc::new(ClientGuard {
         platform: Arc::clone(platform),
         names,
+        deadline,
     });
     let router = routes.into_axum_router().route("/healthz", get(async || "ok\n"));
     Ok(router.layer(from_fn_with_state(guard, guard_client)))
@@ -94,31 +97,46 @@ pub fn worker_router(platform: &Arc<Platform>, closing: &CancellationToken) -> R
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use hodei_server_domain::access::table::{Access, CLIENT_DOOR, WORKER_DOOR, access};
     use prost::Message as _;
     use prost_types::FileDescriptorSet;
 
     use super::*;
+    use crate::auth::STREAMING;
 
-    /// Every method of every compiled service, as a path.
-    fn compiled() -> Vec<String> {
+    /// Every method of every compiled service: its path, and whether it streams.
+    fn compiled() -> Vec<(String, bool)> {
         let files = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET)
             .expect("descriptors")
             .file;
         let own = files.iter().filter(|file| file.package() == "hodei.v1");
         own.flat_map(|file| &file.service)
             .flat_map(|service| {
-                let path = |method: &str| format!("/hodei.v1.{}/{method}", service.name());
-                service.method.iter().map(move |method| path(method.name()))
+                service.method.iter().map(move |method| {
+                    let path = format!("/hodei.v1.{}/{}", service.name(), method.name());
+                    (path, method.client_streaming() || method.server_streaming())
+                })
             })
             .collect()
+    }
+
+    #[test]
+    fn all_methods_that_stream_are_known_to_the_guard() {
+        let compiled = compiled();
+        let streaming = compiled
+            .iter()
+            .filter(|(path, streams)| *streams && access(CLIENT_DOOR, path).is_some());
+        let streaming: BTreeSet<_> = streaming.map(|(path, _)| path.as_str()).collect();
+        assert_eq!(streaming, BTreeSet::from(STREAMING));
     }
 
     #[test]
     fn every_method_is_on_exactly_one_door_and_none_is_open() {
         let compiled = compiled();
         assert!(compiled.len() >= 17, "the descriptors are empty: {compiled:?}");
-        for path in &compiled {
+        for (path, _) in &compiled {
             let rules = [access(CLIENT_DOOR, path), access(WORKER_DOOR, path)];
             let found: Vec<Access> = rules.into_iter().flatten().collect();
             assert_eq!(found.len(), 1, "{path} must stand on one door: {found:?}");
@@ -126,7 +144,7 @@ mod tests {
             let worker = path.starts_with("/hodei.v1.WorkerAgentService/");
             assert_eq!(rules[1].is_some(), worker, "{path}");
         }
-        let known = |path: &&str| compiled.iter().any(|compiled| compiled == path);
+        let known = |path: &&str| compiled.iter().any(|(compiled, _)| compiled == path);
         let own = CLIENT_DOOR.iter().chain(WORKER_DOOR).map(|(path, _)| *path);
         let stale: Vec<_> = own
             .filter(|path| path.starts_with("/hodei.") && !known(path))

@@ -43,6 +43,8 @@ pub struct Limits {
     pub stranger_idle: Duration,
     /// How long it may stay so in all, if that is bounded.
     pub stranger_life: Option<Duration>,
+    /// How long a call of a client may take that has one answer; streams go on.
+    pub call: Duration,
     /// How long the header of an HTTP/1 request may take.
     pub header: Duration,
     /// How many requests at once on one connection.
@@ -60,6 +62,7 @@ impl Default for Limits {
             handshake: Duration::from_secs(10),
             stranger_idle: Duration::from_secs(30),
             stranger_life: None,
+            call: Duration::from_secs(30),
             header: Duration::from_secs(10),
             streams: 256,
             silence: Duration::from_secs(20),

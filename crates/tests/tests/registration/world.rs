@@ -189,7 +189,7 @@ impl World {
         let names = HostNames::new([authority.server_name()]);
         let worker_tls = authority.worker_door().expect("made");
         let client_tls = authority.client_door(&[], &[]).expect("made");
-        let clients = client_router(&platform, names, &closing).expect("made");
+        let clients = client_router(&platform, names, Limits::default().call, &closing).expect("made");
         let workers = worker_router(&platform, &closing);
         for (name, listener, tls, router) in [
             ("worker", worker, worker_tls, workers),

@@ -1,23 +1,29 @@
-//! Who has shown no credential takes no room from those who have.
+//! Who has shown no credential takes no room from those who have, and nobody's call goes on for ever.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures::FutureExt as _;
+use hodei_jobs::FILE_DESCRIPTOR_SET;
 use hodei_jobs::v1;
 use hodei_jobs::v1::job_execution_service_client::JobExecutionServiceClient;
+use hodei_jobs::v1::log_stream_service_client::LogStreamServiceClient;
 use hodei_jobs::v1::server_frame::Frame as ServerKind;
 use hodei_jobs::v1::worker_agent_service_client::WorkerAgentServiceClient;
 use hodei_jobs::v1::worker_frame::Frame as WorkerKind;
+use hodei_server_application::jobs;
+use hodei_server_domain::access::table::CLIENT_DOOR;
 use hodei_server_interface::listener::Limits;
 use http::uri::PathAndQuery;
+use prost::Message as _;
+use prost_types::FileDescriptorSet;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tonic::transport::Channel;
-use tonic::{Code, Request};
+use tonic::{Code, Request, Status};
 
 use crate::client_door::authorized;
-use crate::worker_door::{Session, queue, reason, register};
+use crate::worker_door::{Session, admin, queue, reason, register};
 use crate::world::{Identity, PATIENCE, World};
 
 const CERTIFICATE_LIFE: Duration = Duration::from_secs(600);
@@ -261,4 +267,91 @@ async fn the_known_have_their_bound_too_and_the_next_one_hears_of_it() {
     tokio::time::timeout(PATIENCE, served)
         .await
         .expect("there is room again");
+}
+
+/// The methods of the client door that have one answer, as the services are compiled.
+fn unary_methods() -> Vec<String> {
+    let files = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET)
+        .expect("descriptors")
+        .file;
+    let services = files.iter().flat_map(|file| &file.service);
+    let unary = services.flat_map(|service| {
+        let methods = service.method.iter();
+        let unary = methods.filter(|method| !method.server_streaming() && !method.client_streaming());
+        unary.map(|method| format!("/hodei.v1.{}/{}", service.name(), method.name()))
+    });
+    let of_clients = |path: &String| CLIENT_DOOR.iter().any(|(known, _)| known == path);
+    unary.filter(of_clients).collect()
+}
+
+/// Calls a method and never sends the message that it waits for.
+async fn never_asks(channel: Channel, path: &str, token: &str) -> Status {
+    let mut client = tonic::client::Grpc::new(channel);
+    client.ready().await.expect("connected");
+    let request = authorized(token, futures::stream::pending::<()>());
+    let path = PathAndQuery::try_from(path).expect("a path");
+    let codec = tonic_prost::ProstCodec::<(), ()>::default();
+    client
+        .streaming(request, path, codec)
+        .await
+        .map(|_| ())
+        .expect_err("nothing was asked")
+}
+
+#[tokio::test]
+async fn every_call_is_answered_in_time_and_streams_go_on() {
+    let limits = Limits {
+        call: Duration::from_secs(2),
+        ..patient()
+    };
+    let world = World::with_limits(CERTIFICATE_LIFE, limits).await;
+    let job = queue(&world).await;
+    let job_id = job.to_string();
+    let mut client = JobExecutionServiceClient::new(world.client().await);
+    let watch = v1::WatchJobRequest {
+        job_id: job_id.clone(),
+    };
+    let watch = client.watch_job(authorized(&world.token, watch));
+    let mut watch = watch.await.expect("watched").into_inner();
+    let mut logs = LogStreamServiceClient::new(world.client().await);
+    let read = v1::ReadOutputRequest {
+        job_id,
+        follow: true,
+        ..v1::ReadOutputRequest::default()
+    };
+    let read = authorized(&world.token, read);
+    // Its answer begins when the job does, or never will.
+    let read = tokio::spawn(async move { logs.read_output(read).await });
+
+    let methods = unary_methods();
+    let (channel, token) = (world.client().await, world.token.as_str());
+    let late = futures::future::join_all(methods.iter().map(|path| {
+        let channel = channel.clone();
+        async move { (path, never_asks(channel, path, token).await) }
+    }));
+    let late = tokio::time::timeout(PATIENCE, late).await.expect("in time");
+    assert!(late.len() > 10);
+    for (path, status) in late {
+        let why = (status.code(), reason(&status));
+        assert_eq!(
+            why,
+            (Code::DeadlineExceeded, "deadline_exceeded".to_owned()),
+            "{path}"
+        );
+    }
+
+    // The streams are older than those calls were.
+    jobs::cancel(&world.platform, &admin(), job, String::new())
+        .await
+        .expect("cancelled");
+    let to_the_end = async {
+        let mut last = None;
+        while let Some(answer) = watch.message().await.expect("well") {
+            last = answer.job;
+        }
+        assert_eq!(last.expect("a job").state(), v1::JobState::Cancelled);
+        let mut read = read.await.expect("no panic").expect("read").into_inner();
+        while read.message().await.expect("well").is_some() {}
+    };
+    tokio::time::timeout(PATIENCE, to_the_end).await.expect("in time");
 }

@@ -256,7 +256,7 @@ impl World {
         let token = access::bootstrap_token(&platform).await.expect("kept");
         let closing = CancellationToken::new();
         let names = HostNames::new([]);
-        let clients = client_router(&platform, names, &closing).expect("made");
+        let clients = client_router(&platform, names, limits.call, &closing).expect("made");
         let workers = worker_router(&platform, &closing);
         let worker_tls = authority.worker_door().expect("made");
         let open = async |name, router, tls| {
