@@ -22,9 +22,10 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use rustls::ServerConfig;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Service as _;
@@ -95,6 +96,11 @@ const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 const MAX_SEND_BUFFER_BYTES: usize = 256 << 10;
 /// How long to wait after an accept that failed, for want of descriptors as a rule.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How much is read from somebody who speaks plain HTTP to a door with TLS.
+const MAX_PLAIN_BYTES: u64 = 64 << 10;
+/// What they are answered.
+const TLS_HINT: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n\
+    This port speaks TLS only: clients connect with https://, and the port of workers is for workers.\n";
 
 /// A bound listener.
 #[derive(Debug)]
@@ -185,10 +191,10 @@ impl Door {
                 accepted = accept(&listener) => accepted,
             };
             match accepted {
-                Ok((stream, peer)) => {
+                Ok((socket, peer)) => {
                     failing = false;
                     let (entrance, place) = (entrance.clone(), room.enter());
-                    tracker.spawn(async move { entrance.enter(stream, peer, place).await });
+                    tracker.spawn(async move { entrance.enter(socket, peer, place).await });
                     // Who made way closes first, so that a flood does not use up the descriptors.
                     tokio::task::yield_now().await;
                 }
@@ -212,23 +218,38 @@ impl Door {
     }
 }
 
+/// A connection as it was accepted.
+enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-async fn accept(listener: &Listener) -> io::Result<(Box<dyn Stream>, Peer)> {
+impl Socket {
+    fn into_stream(self) -> Box<dyn Stream> {
+        match self {
+            Self::Tcp(stream) => Box::new(stream),
+            Self::Unix(stream) => Box::new(stream),
+        }
+    }
+}
+
+async fn accept(listener: &Listener) -> io::Result<(Socket, Peer)> {
     match listener {
         Listener::Tcp(listener) => {
             let (stream, remote) = listener.accept().await?;
             // It fails only for a connection that has gone, and reading says so.
             let _ = stream.set_nodelay(true);
             let local = stream.local_addr()?;
-            Ok((Box::new(stream), Peer::Tcp { remote, local }))
+            Ok((Socket::Tcp(stream), Peer::Tcp { remote, local }))
         }
         Listener::Unix(listener) => {
             let (stream, _) = listener.accept().await?;
             let uid = stream.peer_cred().ok().map(|cred| cred.uid());
-            Ok((Box::new(stream), Peer::Unix { uid }))
+            Ok((Socket::Unix(stream), Peer::Unix { uid }))
         }
     }
 }
@@ -244,7 +265,7 @@ struct Entrance {
 
 impl Entrance {
     /// Serves a connection to its end, or for as long as a stranger may stay.
-    async fn enter(&self, stream: Box<dyn Stream>, peer: Peer, place: Arc<Place>) {
+    async fn enter(&self, socket: Socket, peer: Peer, place: Arc<Place>) {
         let Limits {
             stranger_idle,
             stranger_life,
@@ -255,19 +276,19 @@ impl Entrance {
             why = place.overstays(stranger_idle, stranger_life) => {
                 tracing::debug!(?peer, ?why, "a connection without credentials was closed");
             }
-            () = self.welcome(stream, peer, Arc::clone(&place)) => {}
+            () = self.welcome(socket, peer, Arc::clone(&place)) => {}
         }
     }
 
-    async fn welcome(&self, stream: Box<dyn Stream>, peer: Peer, place: Arc<Place>) {
+    async fn welcome(&self, socket: Socket, peer: Peer, place: Arc<Place>) {
         let Some(acceptor) = &self.tls else {
             let connection = Connection::new(peer, None, place);
-            return self.serve(stream, connection).await;
+            return self.serve(socket.into_stream(), connection).await;
         };
         let shaken = tokio::select! {
             biased;
             () = self.closing.cancelled() => return,
-            shaken = tokio::time::timeout(self.limits.handshake, acceptor.accept(stream)) => shaken,
+            shaken = tokio::time::timeout(self.limits.handshake, shake(acceptor, socket)) => shaken,
         };
         let stream = match shaken {
             Ok(Ok(stream)) => stream,
@@ -353,4 +374,26 @@ fn until_sent(body: Body, open: OpenRequest) -> Body {
         let _ = &open;
         error
     }))
+}
+
+/// Does the handshake. Whoever speaks plain HTTP is told so, and is an error.
+async fn shake(acceptor: &TlsAcceptor, socket: Socket) -> io::Result<TlsStream<Box<dyn Stream>>> {
+    if let Socket::Tcp(stream) = &socket {
+        let mut first = [0];
+        stream.peek(&mut first).await?;
+        // A TLS record begins with 22, a request of HTTP/1 or HTTP/2 with a letter.
+        if first[0].is_ascii_alphabetic() {
+            hint(socket.into_stream()).await?;
+            return Err(io::Error::other("plain HTTP where TLS is spoken"));
+        }
+    }
+    acceptor.accept(socket.into_stream()).await
+}
+
+async fn hint(mut stream: Box<dyn Stream>) -> io::Result<()> {
+    stream.write_all(TLS_HINT).await?;
+    stream.shutdown().await?;
+    // Closed with bytes unread, the connection would be reset, and the answer lost with it.
+    tokio::io::copy(&mut stream.take(MAX_PLAIN_BYTES), &mut tokio::io::sink()).await?;
+    Ok(())
 }

@@ -355,3 +355,22 @@ async fn every_call_is_answered_in_time_and_streams_go_on() {
     };
     tokio::time::timeout(PATIENCE, to_the_end).await.expect("in time");
 }
+
+#[tokio::test]
+async fn plain_http_at_a_door_with_tls_is_told_so() {
+    let world = World::with_limits(CERTIFICATE_LIFE, patient()).await;
+    for request in [
+        "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    ] {
+        let mut stream = connect(world.address).await;
+        stream.write_all(request.as_bytes()).await.expect("sent");
+        let mut answer = String::new();
+        tokio::time::timeout(PATIENCE, stream.read_to_string(&mut answer))
+            .await
+            .expect("in time")
+            .expect("closed, not reset");
+        assert!(answer.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{answer}");
+        assert!(answer.contains("This port speaks TLS only"), "{answer}");
+    }
+}
