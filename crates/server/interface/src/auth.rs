@@ -103,7 +103,7 @@ impl ClientGuard {
         }
         let access = table::access(CLIENT_DOOR, request.uri().path());
         if access == Some(Access::Open) {
-            return Ok(());
+            return few_requests(&connection);
         }
         let token = bearer(request.headers()).ok_or_else(|| status(Refused::Unauthenticated))?;
         let principal = access::authenticate(&self.platform, token)
@@ -187,8 +187,12 @@ impl WorkerGuard {
         let connection = connection(request)?;
         let shown = connection.worker;
         match table::access(WORKER_DOOR, request.uri().path()) {
-            Some(Access::OneTimePassword) => Ok(Allowance::Stranger),
+            Some(Access::OneTimePassword) => {
+                few_requests(&connection)?;
+                Ok(Allowance::Stranger)
+            }
             Some(Access::EndedWorkerCertificate) => {
+                few_requests(&connection)?;
                 request.extensions_mut().insert(shown.ok_or_else(no_certificate)?);
                 Ok(Allowance::Renewing)
             }
@@ -224,24 +228,21 @@ pub(crate) async fn guard_worker(
         Ok(Allowance::Renewing) => (&guard.renewing, renew_status(&RenewError::Refused)),
         Err(status) => return answer(status, grpc),
     };
-    let Ok(_permit) = few.try_acquire() else {
-        let message = "too many workers ask for certificates at once; try again";
-        return answer(plain(Code::Unavailable, "try_again", message), grpc);
-    };
     let connection = request.extensions().get::<Connection>().cloned();
-    // Read whole, so that whatever is too large hears the same as whatever else is wrong.
     let serving = async {
+        // Read whole, so that whatever is too large hears the same as whatever else is wrong; and before it counts,
+        // so that nobody holds a place by sending slowly.
         let (parts, body) = request.into_parts();
-        match Limited::new(body, MAX_REGISTER_BYTES + FRAME_BYTES)
-            .collect()
-            .await
-        {
-            Ok(body) => {
-                next.run(Request::from_parts(parts, Body::from(body.to_bytes())))
-                    .await
-            }
-            Err(_) => answer(refused, grpc),
-        }
+        let reading = Limited::new(body, MAX_REGISTER_BYTES + FRAME_BYTES).collect();
+        let Ok(body) = reading.await else {
+            return answer(refused, grpc);
+        };
+        let Ok(_permit) = few.try_acquire() else {
+            let message = "too many workers ask for certificates at once; try again";
+            return answer(plain(Code::Unavailable, "try_again", message), grpc);
+        };
+        let request = Request::from_parts(parts, Body::from(body.to_bytes()));
+        next.run(request).await
     };
     match tokio::time::timeout(STRANGER_DEADLINE, serving).await {
         Ok(response) => {
@@ -283,6 +284,15 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = values.next()?.to_str().ok()?.split_once(' ')?;
     let one = values.next().is_none();
     (one && scheme.eq_ignore_ascii_case("bearer")).then(|| token.trim())
+}
+
+/// A stranger's requests are few at once, where they are served at all.
+fn few_requests(connection: &Connection) -> Result<(), Status> {
+    if connection.asks_too_much() {
+        let message = "too many requests at once on a connection without credentials; try again";
+        return Err(plain(Code::Unavailable, "try_again", message));
+    }
+    Ok(())
 }
 
 fn no_room(error: NoRoom) -> Status {

@@ -14,6 +14,8 @@ use x509_parser::prelude::FromDer as _;
 
 use crate::room::{NoRoom, OpenRequest, Place};
 
+/// How many requests at once a stranger may have open where they are served.
+const MAX_STRANGER_REQUESTS: usize = 16;
 /// `serialNumber` of X.520 in the subject: the generation of a worker's certificate.
 const GENERATION_OID: &str = "2.5.4.5";
 
@@ -40,6 +42,11 @@ impl Connection {
     /// Counts a request as open, if it matters: the connections of strangers are closed when they are idle.
     pub(crate) fn open_request(&self) -> Option<OpenRequest> {
         (!self.place.is_known()).then(|| self.place.request())
+    }
+
+    /// Whether a stranger has more requests open than one has a reason for.
+    pub(crate) fn asks_too_much(&self) -> bool {
+        !self.place.is_known() && self.place.open_requests() > MAX_STRANGER_REQUESTS
     }
 }
 

@@ -133,6 +133,11 @@ impl Place {
         OpenRequest(Arc::clone(self))
     }
 
+    /// How many requests are open that began when the connection was not known.
+    pub(crate) fn open_requests(&self) -> usize {
+        *self.open.borrow()
+    }
+
     /// Ends when the connection is to be closed: never once it is known; else when it has to make way, has had no
     /// open request for `idle`, or is there for `life`.
     pub(crate) async fn overstays(&self, idle: Duration, life: Option<Duration>) -> Overstay {

@@ -19,8 +19,9 @@ use prost::Message as _;
 use prost_types::FileDescriptorSet;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tonic::transport::Channel;
-use tonic::{Code, Request, Status};
+use tonic::{Code, Request, Status, Streaming};
 
 use crate::client_door::authorized;
 use crate::worker_door::{Session, admin, queue, reason, register};
@@ -86,6 +87,16 @@ async fn half_done(address: SocketAddr) -> TcpStream {
         .await
         .expect("sent");
     stream
+}
+
+/// Opens a stream that asks for no token and does not end.
+async fn watch_health(channel: Channel) -> Result<Streaming<()>, Status> {
+    let mut health = tonic::client::Grpc::new(channel);
+    health.ready().await.expect("connected");
+    let path = PathAndQuery::from_static("/grpc.health.v1.Health/Watch");
+    let codec = tonic_prost::ProstCodec::<(), ()>::default();
+    let watch = health.server_streaming(Request::new(()), path, codec);
+    watch.await.map(tonic::Response::into_inner)
 }
 
 async fn lists_jobs(channel: Channel, token: &str) {
@@ -166,12 +177,7 @@ async fn the_idle_are_closed_unless_they_are_known() {
     let unknown = "HTTP/1.1 404 Not Found";
     assert_eq!(ask(&mut known, "/unknown", Some(&world.token)).await, unknown);
     // One that is being answered is not idle.
-    let mut health = tonic::client::Grpc::new(world.client().await);
-    health.ready().await.expect("connected");
-    let watch = PathAndQuery::from_static("/grpc.health.v1.Health/Watch");
-    let codec = tonic_prost::ProstCodec::<(), ()>::default();
-    let watched = health.server_streaming(Request::new(()), watch, codec).await;
-    let mut watched = watched.expect("open to all").into_inner();
+    let mut watched = watch_health(world.client().await).await.expect("open to all");
     watched.message().await.expect("the state now");
     // All of these come later, and go.
     let bad_token = {
@@ -296,6 +302,46 @@ async fn never_asks(channel: Channel, path: &str, token: &str) -> Status {
         .await
         .map(|_| ())
         .expect_err("nothing was asked")
+}
+
+#[tokio::test]
+async fn requests_that_never_end_take_nobodys_place() {
+    let world = World::with_limits(CERTIFICATE_LIFE, patient()).await;
+    let register = "/hodei.v1.WorkerAgentService/RegisterWorker";
+    let nobody = v1::RegisterWorkerRequest::default;
+    let mut slow = JoinSet::new();
+    // More in all than are served at once.
+    for _ in 0..4 {
+        let channel = world.channel(None).await;
+        for _ in 0..16 {
+            let channel = channel.clone();
+            slow.spawn(async move { never_asks(channel, register, "").await });
+        }
+        // When one more is too many, the server has them.
+        let mut one_more = WorkerAgentServiceClient::new(channel);
+        let are_there = async {
+            let mut said = String::new();
+            while said != "try_again" {
+                let refused = one_more.register_worker(nobody()).await;
+                said = reason(&refused.expect_err("no password"));
+            }
+        };
+        tokio::time::timeout(PATIENCE, are_there).await.expect("in time");
+    }
+    let mut stranger = WorkerAgentServiceClient::new(world.channel(None).await);
+    let refused = stranger.register_worker(nobody()).await.expect_err("no password");
+    assert_eq!(refused.code(), Code::PermissionDenied, "it was heard: {refused}");
+
+    let clients = world.client().await;
+    let mut watches = Vec::new();
+    let refused = loop {
+        match watch_health(clients.clone()).await {
+            Ok(watch) => watches.push(watch),
+            Err(refused) => break refused,
+        }
+    };
+    assert_eq!((watches.len(), reason(&refused).as_str()), (16, "try_again"));
+    lists_jobs(clients, &world.token).await;
 }
 
 #[tokio::test]
