@@ -60,7 +60,7 @@ pub async fn ingest(
                 revoke(platform, worker, message).await;
             }
             // A result may wait for this output.
-            platform.sessions.wake(worker);
+            platform.sessions.output_stored(worker);
             keys.into_iter().zip(outcomes.into_iter().map(ingested)).collect()
         }
         Err(error) => {

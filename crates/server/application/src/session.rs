@@ -176,12 +176,13 @@ impl Session {
                 biased;
                 () = self.open.ended.cancelled() => return Ok(()),
                 () = clock.sleep_until(certificate_ends) => return Ok(()),
-                first = self.link.incoming.recv() => Some(first.ok_or(Over::Closed)?),
+                first = self.link.incoming.recv() => Some(Some(first.ok_or(Over::Closed)?)),
+                () = self.open.output.notified(), if !self.waiting.is_empty() => Some(None),
                 () = self.open.wake.notified() => None,
                 () = poll => None,
             };
             if let Some(first) = first {
-                let mut frames = vec![first];
+                let mut frames: Vec<FromWorker> = first.into_iter().collect();
                 while frames.len() < MAX_BATCH
                     && let Ok(next) = self.link.incoming.try_recv()
                 {
@@ -263,18 +264,20 @@ impl Session {
             return Err(Over::Closed);
         }
         let live = self.live().await?;
+        let mut fresh = Vec::new();
         for attempt in live.values() {
             match self.known.get(&attempt.key).copied() {
                 None if attempt.cancel_requested || self.leaving => {
                     self.give_back(attempt.key).await?;
                 }
-                None => self.assign(attempt).await?,
+                None => fresh.push(*attempt),
                 Some(known) if attempt.cancel_requested && !known.stop_sent => {
                     self.stop(attempt.key, StopKind::Cancel).await?;
                 }
                 Some(_) => {}
             }
         }
+        self.assign(fresh).await?;
         let over: Vec<AttemptKey> = self
             .known
             .iter()
@@ -293,17 +296,29 @@ impl Session {
         Ok(())
     }
 
-    async fn assign(&mut self, attempt: &LiveAttempt) -> Result<(), Over> {
-        self.platform.sessions.sent(attempt.key);
-        self.known.insert(attempt.key, Known::default());
-        let assignment = Assignment {
-            key: attempt.key,
-            spec: attempt.spec.clone(),
-            namespace: attempt.namespace.clone(),
-            attempt: attempt.number,
-            repeatable: attempt.repeatable,
-        };
-        self.send(ToWorker::Assign(Box::new(assignment))).await
+    /// Sends what was claimed since the last look.
+    async fn assign(&mut self, fresh: Vec<LiveAttempt>) -> Result<(), Over> {
+        if fresh.is_empty() {
+            return Ok(());
+        }
+        let jobs = fresh.iter().map(|attempt| attempt.key.job).collect();
+        let mut specs = self.platform.jobs.specs(jobs).await?;
+        for attempt in fresh {
+            let Some((namespace, spec)) = specs.remove(&attempt.key.job) else {
+                continue;
+            };
+            self.platform.sessions.sent(attempt.key);
+            self.known.insert(attempt.key, Known::default());
+            let assignment = Assignment {
+                key: attempt.key,
+                spec,
+                namespace,
+                attempt: attempt.number,
+                repeatable: attempt.repeatable,
+            };
+            self.send(ToWorker::Assign(Box::new(assignment))).await?;
+        }
+        Ok(())
     }
 
     async fn stop(&mut self, key: AttemptKey, kind: StopKind) -> Result<(), Over> {

@@ -35,6 +35,8 @@ pub(crate) struct Open {
     pub(crate) session: u64,
     /// Something may have to be told to the worker.
     pub(crate) wake: Notify,
+    /// Output of the worker was stored, for which a result may wait.
+    pub(crate) output: Notify,
     /// A newer session replaced it, or the worker was revoked.
     pub(crate) ended: CancellationToken,
 }
@@ -50,6 +52,7 @@ impl Sessions {
         let open = Arc::new(Open {
             session,
             wake: Notify::new(),
+            output: Notify::new(),
             ended: parent.child_token(),
         });
         let mut inner = self.lock();
@@ -97,6 +100,13 @@ impl Sessions {
     pub(crate) fn wake(&self, worker: WorkerId) {
         if let Some(open) = self.lock().open.get(&worker) {
             open.wake.notify_one();
+        }
+    }
+
+    /// Lets the worker's session look at the results that wait for output.
+    pub(crate) fn output_stored(&self, worker: WorkerId) {
+        if let Some(open) = self.lock().open.get(&worker) {
+            open.output.notify_one();
         }
     }
 

@@ -162,7 +162,7 @@ pub struct JobFilter {
 }
 
 /// A live attempt, for the worker's session.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LiveAttempt {
     /// Job, lease, rank.
     pub key: AttemptKey,
@@ -174,10 +174,6 @@ pub struct LiveAttempt {
     pub cancel_requested: bool,
     /// Whether it would be repeated if it were lost.
     pub repeatable: bool,
-    /// Whose job it is.
-    pub namespace: Namespace,
-    /// What it is.
-    pub spec: JobSpec,
 }
 
 /// Who holds a live attempt, for the lease loop.
@@ -236,6 +232,9 @@ pub trait JobRepository: Send + Sync + 'static {
 
     /// The live attempts of one worker, by key.
     async fn held_by(&self, worker: WorkerId) -> Result<Vec<LiveAttempt>, StoreError>;
+
+    /// Whose jobs these are and what they are; those that do not exist are left out.
+    async fn specs(&self, jobs: Vec<JobId>) -> Result<BTreeMap<JobId, (Namespace, JobSpec)>, StoreError>;
 
     /// All live attempts, by worker and key.
     async fn holdings(&self) -> Result<Vec<Holding>, StoreError>;

@@ -12,7 +12,7 @@ use hodei_server_domain::job::retry::RetryOn;
 use hodei_server_domain::job::spec::JobSpec;
 use hodei_server_domain::job::state::HELD;
 use hodei_server_domain::scheduling::snapshot::{QueuedJob, ShapeQueue};
-use hodei_shared::ids::{AttemptKey, JobId, Lease, WorkerId};
+use hodei_shared::ids::{AttemptKey, JobId, Lease, Namespace, WorkerId};
 use hodei_shared::resources::Resources;
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
@@ -20,7 +20,8 @@ use super::SqliteStore;
 use super::job_rows::{self, end_from};
 use super::op::{Op, perform};
 use super::value::{
-    RUNNING, STATE_WORDS, attempt_outcome_from, count, from_json, job_id, name, one, to_json, uint, worker_id,
+    RUNNING, STATE_WORDS, attempt_outcome_from, count, from_json, job_id, name, one, retry_policy, to_json,
+    uint, worker_id,
 };
 
 pub(super) const JOB: &str = "SELECT namespace, spec, retry_of, created_at FROM job WHERE id = ?1";
@@ -173,16 +174,14 @@ fn live_attempt(row: &Row<'_>) -> Result<LiveAttempt> {
     let state: i64 = row.get(3)?;
     let cancel_requested: bool = row.get(4)?;
     let repetitions: u32 = row.get(5)?;
-    let spec: JobSpec = from_json(row, 7)?;
+    let policy = retry_policy(row.get(6)?, row.get(7)?);
     Ok(LiveAttempt {
         key: key(row, 0, 1)?,
         number: row.get(2)?,
         running: state == RUNNING,
         cancel_requested,
         // As `Job::repeatable`, of the columns that it reads.
-        repeatable: !cancel_requested && spec.retry.repeats(RetryOn::Lost, repetitions),
-        namespace: name(row, 6)?,
-        spec,
+        repeatable: !cancel_requested && policy.repeats(RetryOn::Lost, repetitions),
     })
 }
 
@@ -262,6 +261,24 @@ impl JobRepository for SqliteStore {
         self.read(move |connection| {
             let mut select = connection.prepare_cached(HELD_BY)?;
             select.query_map([worker.as_bytes()], live_attempt)?.collect()
+        })
+        .await
+    }
+
+    async fn specs(
+        &self,
+        jobs: Vec<JobId>,
+    ) -> std::result::Result<BTreeMap<JobId, (Namespace, JobSpec)>, StoreError> {
+        self.read(move |connection| {
+            let mut select = connection.prepare_cached(JOB)?;
+            let mut specs = BTreeMap::new();
+            for id in jobs {
+                let found = select.query_row([id.as_bytes()], |row| Ok((name(row, 0)?, from_json(row, 1)?)));
+                if let Some(spec) = found.optional()? {
+                    specs.insert(id, spec);
+                }
+            }
+            Ok(specs)
         })
         .await
     }

@@ -12,7 +12,7 @@ use hodei_server_application::ports::StoreError;
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
-use super::core::{self, Core};
+use super::core::{self, Core, store_error};
 use super::op::{Op, Outcome};
 use super::{OpenError, Shared};
 
@@ -20,10 +20,12 @@ use super::{OpenError, Shared};
 const WRITE_QUEUE: usize = 2_048;
 /// Calls that may wait for a reader.
 const READ_QUEUE: usize = 1_024;
+/// The most queries of one transaction: a slow one among them holds up so many others at most.
+const READ_GROUP: usize = 16;
 const READERS: usize = 2;
 
 type Answer = oneshot::Sender<Result<Outcome, StoreError>>;
-type Query = Box<dyn FnOnce(&Connection) + Send>;
+type Query = Box<dyn FnOnce(Result<&Connection, StoreError>) + Send>;
 
 /// The threads and their queues; `None` only while being dropped.
 pub(super) struct Threads {
@@ -81,9 +83,10 @@ impl Threads {
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
         let (answer, answered) = oneshot::channel();
-        let run = move |connection: &Connection| {
+        let run = move |connection: Result<&Connection, StoreError>| {
+            let found = connection.and_then(|c| query(c).map_err(|error| store_error(&error)));
             // Whoever asked may have gone; nobody misses the answer then.
-            let _ = answer.send(core::read(connection, query));
+            let _ = answer.send(found);
         };
         let queue = self.reads.as_ref().ok_or_else(closed)?;
         queue.send(Box::new(run)).await.map_err(|_| closed())?;
@@ -125,15 +128,35 @@ fn commit_groups(mut queue: mpsc::Receiver<(Op, Answer)>, mut core: Core, shared
     }
 }
 
+/// Answers what waits in one transaction: to begin and end one costs as much as a small query.
 fn answer_reads(queue: &Mutex<mpsc::Receiver<Query>>, connection: &Connection) {
+    let mut waiting = Vec::new();
     loop {
-        let next = queue
+        let taken = queue
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .blocking_recv();
-        match next {
-            Some(query) => query(connection),
-            None => return,
+            .blocking_recv_many(&mut waiting, READ_GROUP);
+        if taken == 0 {
+            return;
         }
+        let began = begin_reading(connection);
+        for query in waiting.drain(..) {
+            let usable = began.clone().map(|()| connection);
+            // Who asked hears that its thread has ended; the next query is answered.
+            if catch_unwind(AssertUnwindSafe(|| query(usable))).is_err() {
+                tracing::error!("the store panicked over a query");
+            }
+        }
+        // A read transaction has nothing to lose.
+        let _ended = connection
+            .prepare_cached("ROLLBACK")
+            .and_then(|mut end| end.execute([]));
     }
+}
+
+fn begin_reading(connection: &Connection) -> Result<(), StoreError> {
+    let begun = connection
+        .prepare_cached("BEGIN")
+        .and_then(|mut begin| begin.execute([]));
+    begun.map(|_| ()).map_err(|error| store_error(&error))
 }

@@ -148,8 +148,9 @@ pub async fn what_is_held(store: Fixture) {
         ]
     );
     assert_eq!(held[0].number, 1);
-    assert_eq!(held[0].spec, store.job(jobs[0]).await.spec);
-    assert_eq!(held[0].namespace, store.job(jobs[0]).await.namespace);
+    let specs = store.jobs.specs(vec![jobs[0], job_id(99)]).await.expect("read");
+    let first_job = store.job(jobs[0]).await;
+    assert_eq!(specs, [(jobs[0], (first_job.namespace, first_job.spec))].into());
 
     let holding = |worker, job| Holding {
         worker,

@@ -6,10 +6,11 @@ use async_trait::async_trait;
 use hodei_server_domain::event::Event;
 use hodei_server_domain::job::end::{AttemptOutcome, End, Outcome};
 use hodei_server_domain::job::shape::{Shape, ShapeId};
+use hodei_server_domain::job::spec::JobSpec;
 use hodei_server_domain::job::state::{HELD, Job, JobEvent, Phase, Refusal, Transition};
 use hodei_server_domain::scheduling::snapshot::{QueuedJob, ShapeQueue};
 use hodei_server_domain::worker::phase::WorkerPhase;
-use hodei_shared::ids::{AttemptKey, JobId, Lease, WorkerId};
+use hodei_shared::ids::{AttemptKey, JobId, Lease, Namespace, WorkerId};
 use hodei_shared::resources::Resources;
 
 use super::{FakeAttempt, FakeJob, FakeStore, State};
@@ -385,10 +386,18 @@ impl JobRepository for FakeStore {
                 running: matches!(job.job.phase, Phase::Running { .. }),
                 cancel_requested: job.job.cancel_requested,
                 repeatable: job.job.repeatable(&job.spec.retry),
-                namespace: job.namespace.clone(),
-                spec: job.spec.clone(),
             });
             live.collect()
+        }))
+    }
+
+    async fn specs(&self, jobs: Vec<JobId>) -> Result<BTreeMap<JobId, (Namespace, JobSpec)>, StoreError> {
+        Ok(self.read(|state| {
+            let of = |id: JobId| {
+                let job = state.jobs.get(&id)?;
+                Some((id, (job.namespace.clone(), job.spec.clone())))
+            };
+            jobs.into_iter().filter_map(of).collect()
         }))
     }
 
