@@ -103,6 +103,9 @@ async fn begin(
         Ok(SessionOutcome::Began(number)) => Some((hello, number)),
         Ok(SessionOutcome::Refused) => {
             tracing::warn!(worker_id = %identity.worker, "session refused");
+            let message = "the worker is gone, revoked, or its certificate is too old".to_owned();
+            // One that has hung up meanwhile asks again.
+            let _gone = link.outgoing.send(ToWorker::Refused { message }).await;
             None
         }
         Err(error) => {

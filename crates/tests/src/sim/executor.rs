@@ -110,6 +110,7 @@ impl Executor for SimExecutor {
         let missing = || StartFailure {
             exit_code: Some(127),
             message: "no such program".to_owned(),
+            worker_is_broken: false,
         };
         let (duration, code, lines) = numbers(&assignment).ok_or_else(missing)?;
         self.clock.sleep(self.world.some_ms(20)).await;

@@ -44,6 +44,10 @@ impl Job {
                 .await;
                 self.follow(process).await;
             }
+            Err(failure) if failure.worker_is_broken => {
+                let (key, message) = (self.assignment.key, failure.message);
+                self.tell(Event::Unstartable { key, message }).await;
+            }
             Err(failure) => {
                 let end = ProcessEnd::StartFailed {
                     exit_code: failure.exit_code,

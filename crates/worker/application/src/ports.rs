@@ -150,6 +150,9 @@ pub struct StartFailure {
     pub exit_code: Option<i32>,
     /// One line that names what was missing.
     pub message: String,
+    /// Whether the worker is to blame, not the job: what it needs to start any job is broken. The attempt counts as
+    /// never started then, and the worker goes.
+    pub worker_is_broken: bool,
 }
 
 /// A running process.

@@ -330,3 +330,49 @@ async fn a_refused_worker_kills_its_jobs_and_ends() {
     assert!(matches!(world.exit().await, Exit::Refused(_)));
     assert_eq!(process.signals(), [Signal::Kill]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_can_start_nothing_gives_back_what_it_has_and_goes() {
+    let mut world = World::with_slots(2);
+    let mut server = world.welcomed().await;
+    server.send(ServerFrame::Assign(assignment(1)));
+    let process = world.started().await;
+    server.frame().await;
+    world.break_worker();
+    server.send(ServerFrame::Assign(assignment(2)));
+    assert_eq!(
+        server.frame().await,
+        WorkerFrame::Leaving,
+        "before the job is given back"
+    );
+    assert!(
+        matches!(server.frame().await, WorkerFrame::NeverStarted { key: k, message }
+        if k == key(2) && message == "the folder is gone")
+    );
+    server.send(ServerFrame::Assign(assignment(3)));
+    assert!(matches!(server.frame().await, WorkerFrame::NeverStarted { key: k, .. } if k == key(3)));
+    // What runs goes on to its end, and a new session hears that the worker goes.
+    drop(server);
+    let mut server = world.welcomed().await;
+    assert_eq!(server.frame().await, WorkerFrame::Leaving);
+    process.end(ProcessEnd::Exited(0));
+    let result = server.result().await;
+    assert_eq!(result.exit_code, Some(0));
+    server.send(applied(&result));
+    assert_eq!(world.exit().await, Exit::Drained);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_whose_sessions_are_refused_ends() {
+    let mut world = World::start();
+    let refusing = async {
+        loop {
+            let server = world.connected().await;
+            server.send(ServerFrame::Refused("it is gone".into()));
+        }
+    };
+    // In virtual time.
+    let over = tokio::time::timeout(secs(100), refusing).await;
+    assert!(over.is_err());
+    assert_eq!(world.exit().await, Exit::Refused("it is gone".into()));
+}

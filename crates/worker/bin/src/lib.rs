@@ -52,14 +52,14 @@ pub fn run(folder: &Path) -> ExitCode {
 }
 
 fn enter_and_work(path: &Path) -> anyhow::Result<ExitCode> {
-    let folder = Folder::lock(path).with_context(|| format!("folder {}", path.display()))?;
+    let mut folder = Folder::lock(path).with_context(|| format!("folder {}", path.display()))?;
     let sandbox = match namespaces::enter().context("namespaces")? {
         Entered::Stub(code) => return Ok(ExitCode::from(code)),
         Entered::Worker(sandbox) => sandbox,
     };
     namespaces::harden().context("PR_SET_DUMPABLE")?;
     let document = bootstrap::take().context("standard input")?;
-    let exit = work(&folder, &sandbox, &document);
+    let exit = work(&mut folder, &sandbox, &document);
     folder.clear();
     Ok(match exit? {
         Exit::Refused(_) => ExitCode::from(3),
@@ -67,8 +67,9 @@ fn enter_and_work(path: &Path) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn work(folder: &Folder, sandbox: &Sandbox, document: &Bootstrap) -> anyhow::Result<Exit> {
+fn work(folder: &mut Folder, sandbox: &Sandbox, document: &Bootstrap) -> anyhow::Result<Exit> {
     let covered = hide(folder, sandbox, document)?;
+    let protected = sandbox.namespace().is_some() && protect(folder);
     let cgroups = Cgroups::create(&document.worker_id);
     if let Some(cgroups) = &cgroups {
         sandbox.remove_afterwards(cgroups.path());
@@ -87,6 +88,7 @@ fn work(folder: &Folder, sandbox: &Sandbox, document: &Bootstrap) -> anyhow::Res
         namespace: sandbox.namespace(),
         no_capabilities,
         covered,
+        protected,
     };
     let socket = document.socket.as_deref();
     let connector = GrpcConnector::new(&document.root_certificates, &document.server_name, socket)
@@ -95,7 +97,9 @@ fn work(folder: &Folder, sandbox: &Sandbox, document: &Bootstrap) -> anyhow::Res
     let ports = Ports {
         connector: Arc::new(connector),
         executor: Arc::clone(&executor) as Arc<dyn Executor>,
-        spools: Arc::new(FileSpools::new(folder.path().to_owned())),
+        spools: Arc::new(FileSpools::new(
+            folder.descriptor().context("the worker's folder")?,
+        )),
         clock: Arc::new(SystemClock),
         spawner: Arc::new(Tasks::default()),
         rng: Arc::new(SystemRng),
@@ -149,6 +153,15 @@ fn hide(folder: &Folder, sandbox: &Sandbox, document: &Bootstrap) -> anyhow::Res
         }
         Err(error @ CoverError::Half { .. }) => Err(error).context("the server's data folder"),
     }
+}
+
+/// Keeps jobs from removing what the worker needs; answers whether they can not.
+fn protect(folder: &mut Folder) -> bool {
+    let protected = folder.protect();
+    if let Err(error) = &protected {
+        tracing::warn!(%error, "jobs can write in the worker's folder");
+    }
+    protected.is_ok()
 }
 
 /// Runs the worker on threads of its own; `running` is closed when it has ended, which wakes the main thread.

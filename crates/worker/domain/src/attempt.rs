@@ -130,6 +130,8 @@ pub enum Event {
     Exited(ProcessEnd, i64),
     /// The same of a process that had ended by itself before a stop reached it, whatever was asked meanwhile.
     ExitedByItself(ProcessEnd, i64),
+    /// The worker itself could not start it, and never will; why, for people.
+    Unstartable(String),
     /// All of its output has been read; the position after the last byte.
     Drained(u64),
     /// It has to end.
@@ -205,6 +207,7 @@ impl Attempt {
             Event::Spawned(at_ms) => self.spawned(at_ms),
             Event::Exited(end, at_ms) => self.exited(end, at_ms, false),
             Event::ExitedByItself(end, at_ms) => self.exited(end, at_ms, true),
+            Event::Unstartable(message) => self.unstartable(&message),
             Event::Drained(end) => self.drained(end),
             Event::Stop(why) => Ok(self.stop(why)),
         }
@@ -280,6 +283,17 @@ impl Attempt {
         let why = why.filter(|_| !by_itself);
         self.state = State::Draining(describe(self.key(), end, why, started_at_ms, ended_at_ms));
         Ok(Vec::new())
+    }
+
+    fn unstartable(&mut self, message: &str) -> Result<Vec<Effect>, Refusal> {
+        let State::Starting { stop } = self.state else {
+            return self.refuse("a start that failed");
+        };
+        self.state = State::Gone;
+        Ok(match stop {
+            Some(Why::Stale) => Vec::new(),
+            _ => vec![Effect::ReportNeverStarted(self.key(), text::one_line(message))],
+        })
     }
 
     fn drained(&mut self, output_end: u64) -> Result<Vec<Effect>, Refusal> {

@@ -117,6 +117,8 @@ pub enum ServerFrame {
     Drain,
     /// The current list of server addresses.
     Addresses(Vec<String>),
+    /// Instead of a Welcome: the worker is not known or not wanted any more, and why.
+    Refused(String),
 }
 
 /// Why the server stops an attempt.

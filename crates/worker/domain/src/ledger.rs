@@ -153,6 +153,14 @@ impl Ledger {
         self.apply(key, Event::Exited(end, at_ms))
     }
 
+    /// The worker itself could not start `key`, and never will.
+    ///
+    /// # Errors
+    /// [`Refusal`] if it was not being started.
+    pub fn unstartable(&mut self, key: AttemptKey, message: String) -> Result<Vec<Effect>, Refusal> {
+        self.apply(key, Event::Unstartable(message))
+    }
+
     /// The process of `key` had ended by itself before a stop reached it; its slot is free.
     ///
     /// # Errors
@@ -293,10 +301,10 @@ impl Ledger {
         }
         if was_waiting && gone {
             self.waiting.retain(|waiting| *waiting != key);
-            for effect in &effects {
-                if let Effect::ReportNeverStarted(key, message) = effect {
-                    remember(&mut self.refused, &mut self.refused_order, *key, message);
-                }
+        }
+        for effect in &effects {
+            if let Effect::ReportNeverStarted(key, message) = effect {
+                remember(&mut self.refused, &mut self.refused_order, *key, message);
             }
         }
         effects.extend(self.fill_slots());

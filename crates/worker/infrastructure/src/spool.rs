@@ -4,10 +4,10 @@
 //! threads for blocking work.
 
 use std::collections::VecDeque;
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::PathBuf;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -16,7 +16,7 @@ use hodei_shared::ids::AttemptKey;
 use hodei_shared::offsets::Piece;
 use hodei_worker_application::ports::{Chunk, Spool, SpoolError, Spools};
 use hodei_worker_application::spool::Index;
-use rustix::fs::FallocateFlags;
+use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags, openat, unlinkat};
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
@@ -28,15 +28,15 @@ const PUNCH_BYTES: u64 = 4 << 20;
 /// Spools whose overflow lies in one folder.
 #[derive(Debug)]
 pub struct FileSpools {
-    folder: PathBuf,
+    folder: Arc<OwnedFd>,
     next: Arc<AtomicU64>,
 }
 
 impl FileSpools {
-    /// Spools that overflow into `folder`.
-    pub fn new(folder: PathBuf) -> Self {
+    /// Spools that overflow into the open `folder`.
+    pub fn new(folder: OwnedFd) -> Self {
         Self {
-            folder,
+            folder: Arc::new(folder),
             next: Arc::default(),
         }
     }
@@ -47,7 +47,8 @@ impl Spools for FileSpools {
         let n = self.next.fetch_add(1, Ordering::Relaxed);
         Arc::new(FileSpool {
             kept: Arc::new(Mutex::new(Kept {
-                path: self.folder.join(format!("spool-{n}")),
+                folder: Arc::clone(&self.folder),
+                name: format!("spool-{n}"),
                 index: Index::default(),
                 memory: VecDeque::new(),
                 file: None,
@@ -62,7 +63,8 @@ struct FileSpool {
 
 struct Kept {
     /// Where the file is made.
-    path: PathBuf,
+    folder: Arc<OwnedFd>,
+    name: String,
     index: Index,
     memory: VecDeque<u8>,
     file: Option<Overflow>,
@@ -100,13 +102,10 @@ impl Kept {
     }
 
     fn overflow(&mut self) -> io::Result<()> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&self.path)?;
-        fs::remove_file(&self.path)?;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let file = openat(&self.folder, &self.name, flags, Mode::from_raw_mode(0o600))?;
+        unlinkat(&self.folder, &self.name, AtFlags::empty())?;
+        let file = File::from(file);
         file.write_all_at(self.memory.make_contiguous(), 0)?;
         let base = self.index.start();
         self.file = Some(Overflow {

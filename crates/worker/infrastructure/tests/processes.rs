@@ -129,6 +129,10 @@ async fn finish(mut process: Process) -> Outcome {
     outcome
 }
 
+fn open_folder(path: &Path) -> std::os::fd::OwnedFd {
+    fs::File::open(path).unwrap().into()
+}
+
 /// Waits until `condition` holds.
 async fn until(what: &str, condition: impl Fn() -> bool) {
     let start = Instant::now();
@@ -406,7 +410,7 @@ async fn many_jobs_share_the_slots() {
 #[tokio::test]
 async fn a_spool_overflows_into_a_file_that_nobody_sees() {
     let base = tempfile::tempdir().unwrap();
-    let spool = FileSpools::new(base.path().to_owned()).open(AttemptKey {
+    let spool = FileSpools::new(open_folder(base.path())).open(AttemptKey {
         job: JobId::from_bytes([0; 16]),
         lease: Lease(1),
         rank: Rank(0),
@@ -452,4 +456,29 @@ async fn a_spool_overflows_into_a_file_that_nobody_sees() {
     };
     spool.append(last).await.unwrap();
     assert_eq!(spool.read(end, 10).await.unwrap().data, b"after");
+}
+
+#[tokio::test]
+async fn a_job_that_removes_the_attempts_folder_breaks_the_worker_and_no_other_job() {
+    for bench in benches("gone") {
+        let script = "cd \"$HOME\" && rm -rf ../../../attempts";
+        let outcome = bench.run(bench.shell(script)).await;
+        assert_eq!(outcome.end, ProcessEnd::Exited(0));
+        let failure = bench.failure(bench.shell("true")).await;
+        assert!(failure.worker_is_broken, "{failure:?}");
+        let missing = bench.failure(bench.argv(&["/nowhere"])).await;
+        assert!(missing.worker_is_broken, "{missing:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_job_puts_in_the_place_of_the_next_ones_folder_is_removed() {
+    for bench in benches("place") {
+        let script = "cd \"$HOME\"/../.. && mkdir -p 1/work/deep && : > 2 && ln -s / 3";
+        assert_eq!(bench.run(bench.shell(script)).await.end, ProcessEnd::Exited(0));
+        for _ in 0..3 {
+            let outcome = bench.run(bench.shell("test -z \"$(ls -A)\"")).await;
+            assert_eq!(outcome.end, ProcessEnd::Exited(0));
+        }
+    }
 }

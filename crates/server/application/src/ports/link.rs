@@ -149,6 +149,11 @@ pub enum ToWorker {
     },
     /// Take no more jobs; leave when the last one has ended.
     Drain,
+    /// Instead of a Welcome: this worker is not known or not wanted any more.
+    Refused {
+        /// Why.
+        message: String,
+    },
 }
 
 /// What becomes of an attempt that a worker remembers.

@@ -311,11 +311,21 @@ impl ProcessControl for Control {
     }
 }
 
-struct Processes(mpsc::UnboundedSender<FakeProcess>);
+struct Processes {
+    started: mpsc::UnboundedSender<FakeProcess>,
+    broken: Arc<AtomicBool>,
+}
 
 #[async_trait]
 impl Executor for Processes {
     async fn start(&self, assignment: Arc<Assignment>) -> Result<Process, StartFailure> {
+        if self.broken.load(Ordering::SeqCst) {
+            return Err(StartFailure {
+                exit_code: None,
+                message: "the folder is gone".into(),
+                worker_is_broken: true,
+            });
+        }
         let (print, output) = mpsc::channel(1);
         let (feed, input) = mpsc::channel(1);
         let fed = assignment.input;
@@ -329,9 +339,10 @@ impl Executor for Processes {
             signals,
             main_ended: Arc::clone(&main_ended),
         };
-        self.0.send(process).map_err(|_| StartFailure {
+        self.started.send(process).map_err(|_| StartFailure {
             exit_code: None,
             message: "the test is over".into(),
+            worker_is_broken: false,
         })?;
         let exit = async move {
             match exited.await {
@@ -361,6 +372,7 @@ pub(crate) struct World {
     network: Arc<Network>,
     connections: mpsc::UnboundedReceiver<ServerEnd>,
     processes: mpsc::UnboundedReceiver<FakeProcess>,
+    broken: Arc<AtomicBool>,
     exit: Option<oneshot::Receiver<Exit>>,
 }
 
@@ -380,6 +392,7 @@ impl World {
     fn new(slots: u32, registrations: Vec<Result<(), DialError>>) -> Self {
         let (to_connections, connections) = mpsc::unbounded_channel();
         let (to_processes, processes) = mpsc::unbounded_channel();
+        let broken = Arc::new(AtomicBool::new(false));
         let network = Arc::new(Network {
             state: AtomicU8::new(UP),
             registrations: Mutex::new(registrations.into()),
@@ -390,7 +403,10 @@ impl World {
         });
         let ports = Ports {
             connector: Arc::clone(&network) as Arc<dyn Connector>,
-            executor: Arc::new(Processes(to_processes)),
+            executor: Arc::new(Processes {
+                started: to_processes,
+                broken: Arc::clone(&broken),
+            }),
             spools: Arc::new(MemorySpools),
             clock: Arc::new(VirtualTime(Instant::now())),
             spawner: Arc::new(Tasks),
@@ -417,6 +433,7 @@ impl World {
             network,
             connections,
             processes,
+            broken,
             exit: Some(exit),
         }
     }
@@ -437,6 +454,11 @@ impl World {
 
     pub(crate) fn nothing_started(&mut self) -> bool {
         self.processes.try_recv().is_err()
+    }
+
+    /// No process can be started from now on.
+    pub(crate) fn break_worker(&self) {
+        self.broken.store(true, Ordering::SeqCst);
     }
 
     pub(crate) fn cut(&self) {

@@ -63,6 +63,8 @@ pub(super) struct Core {
     pub(super) last_contact: Duration,
     /// Set when the worker was told to end from outside.
     pub(super) stopping: bool,
+    /// Set when the worker can not start jobs any more: it takes none and goes.
+    pub(super) broken: bool,
     /// When a worker that has nothing to run any more stops to wait for answers.
     pub(super) stop_by: Option<Duration>,
 }
@@ -91,6 +93,7 @@ impl Core {
             last_refusal: String::new(),
             last_contact: now,
             stopping: false,
+            broken: false,
             stop_by: None,
             config,
             ports,
@@ -156,6 +159,23 @@ impl Core {
         }
     }
 
+    /// Takes no more jobs, gives back those that wait and says so, before the server hears of the first one that was
+    /// not started: it must not come back here.
+    fn break_down(&mut self, reason: &str) {
+        if self.broken {
+            return;
+        }
+        tracing::error!(reason, "the worker can start no more jobs");
+        self.broken = true;
+        self.ledger.drain();
+        self.send(WorkerFrame::Leaving);
+        let waiting: Vec<AttemptKey> = self.ledger.waiting().map(|assignment| assignment.key).collect();
+        for key in waiting {
+            let effects = self.ledger.stop_held(key, Why::Leaving);
+            self.perform(effects);
+        }
+    }
+
     fn on_event(&mut self, event: Event) {
         match event {
             Event::Dialled { stream, outcome } => self.on_dialled(stream, outcome),
@@ -191,6 +211,11 @@ impl Core {
                 };
                 self.perform_checked(effects);
             }
+            Event::Unstartable { key, message } => {
+                self.break_down(&message);
+                let effects = self.ledger.unstartable(key, message);
+                self.perform_checked(effects);
+            }
             Event::Drained { key, output_end } => {
                 self.active.remove(&key);
                 self.last_contact = self.now();
@@ -220,6 +245,9 @@ impl Core {
             }
             return;
         }
+        if let ServerFrame::Refused(reason) = frame {
+            return self.on_link_lost(stream, DialError::Refused(reason));
+        }
         if let Err(dropped) = self.session.admits(stream) {
             tracing::debug!(%dropped, "frame dropped");
             return;
@@ -227,7 +255,7 @@ impl Core {
         self.last_contact = self.now();
         let last_beat = self.session.last_beat();
         let effects = match frame {
-            ServerFrame::Welcome { .. } => Vec::new(),
+            ServerFrame::Welcome { .. } | ServerFrame::Refused(_) => Vec::new(),
             ServerFrame::BeatAnswer(n) => {
                 match self.session.answered(stream, n) {
                     Ok(beat) => self.ledger.beat_answered(beat),
@@ -264,6 +292,9 @@ impl Core {
         let now = self.now();
         self.last_contact = now;
         self.beat_at = now;
+        if self.broken {
+            self.send(WorkerFrame::Leaving);
+        }
         while let Some(frame) = self.unsaid.pop_front() {
             self.send(frame);
         }

@@ -84,6 +84,8 @@ pub(crate) enum Event {
         by_itself: bool,
         at_ms: i64,
     },
+    /// A process could not be started, and no other could be.
+    Unstartable { key: AttemptKey, message: String },
     /// The output of an attempt ended.
     Drained { key: AttemptKey, output_end: u64 },
 }

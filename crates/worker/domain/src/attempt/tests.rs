@@ -57,6 +57,7 @@ fn events() -> Vec<Event> {
         Event::Start,
         Event::Spawned(5),
         Event::Exited(ProcessEnd::Exited(0), 9),
+        Event::Unstartable("broken".into()),
         Event::Drained(7),
         Event::Stop(Why::Cancel),
         Event::Stop(Why::Timeout),
@@ -96,11 +97,12 @@ fn outcome(state: &State, event: Event) -> String {
 
 #[test]
 fn every_event_in_every_state() {
-    let want: [[&str; 8]; 10] = [
-        // again, start, spawned, exited, drained, cancel, time-out, stale
+    let want: [[&str; 9]; 10] = [
+        // again, start, spawned, exited, unstartable, drained, cancel, time-out, stale
         [
             "accepted",
             "spawn starting",
+            "refused",
             "refused",
             "refused",
             "refused",
@@ -113,6 +115,7 @@ fn every_event_in_every_state() {
             "refused",
             "running running",
             "draining",
+            "never gone",
             "refused",
             "starting",
             "starting",
@@ -123,6 +126,7 @@ fn every_event_in_every_state() {
             "refused",
             "running terminate stopping",
             "draining",
+            "never gone",
             "refused",
             "starting",
             "starting",
@@ -133,6 +137,7 @@ fn every_event_in_every_state() {
             "refused",
             "terminate stopping",
             "drop gone",
+            "gone",
             "refused",
             "starting",
             "starting",
@@ -144,6 +149,7 @@ fn every_event_in_every_state() {
             "refused",
             "draining",
             "refused",
+            "refused",
             "terminate stopping",
             "terminate stopping",
             "terminate stopping",
@@ -153,6 +159,7 @@ fn every_event_in_every_state() {
             "refused",
             "refused",
             "draining",
+            "refused",
             "refused",
             "stopping",
             "stopping",
@@ -164,12 +171,14 @@ fn every_event_in_every_state() {
             "refused",
             "drop gone",
             "refused",
+            "refused",
             "stopping",
             "stopping",
             "stopping",
         ],
         [
             "draining",
+            "refused",
             "refused",
             "refused",
             "refused",
@@ -184,12 +193,13 @@ fn every_event_in_every_state() {
             "refused",
             "refused",
             "refused",
+            "refused",
             "ended",
             "ended",
             "drop gone",
         ],
         [
-            "gone", "refused", "refused", "refused", "gone", "gone", "gone", "gone",
+            "gone", "refused", "refused", "refused", "refused", "gone", "gone", "gone", "gone",
         ],
     ];
     for (state, row) in states().iter().zip(want) {

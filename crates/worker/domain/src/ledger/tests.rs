@@ -67,6 +67,18 @@ fn a_repeated_assign_is_answered_by_its_state() {
 }
 
 #[test]
+fn what_the_worker_could_not_start_is_given_back_for_good() {
+    let mut ledger = Ledger::new(1);
+    ledger.assign(assignment(1));
+    let never = Effect::ReportNeverStarted(key(1), "no folder".into());
+    let effects = ledger.unstartable(key(1), "no folder".into());
+    assert_eq!(effects, Ok(vec![never.clone()]));
+    assert!(ledger.is_empty() && !ledger.has_work());
+    assert_eq!(ledger.assign(assignment(1)), [never], "it is not started later");
+    ledger.check().expect("sound");
+}
+
+#[test]
 fn an_early_stop_is_remembered() {
     let mut ledger = Ledger::new(1);
     let never = Effect::ReportNeverStarted(key(1), "stopped before it was assigned".into());

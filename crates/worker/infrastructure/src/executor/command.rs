@@ -14,6 +14,7 @@ use rustix::fs::{Access, AtFlags, FileType, Mode, OFlags, accessat, openat, stat
 use rustix::io::Errno;
 
 use super::spawn::{SpawnError, Stage};
+use crate::folder::remove_tree;
 
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const MISSING: i32 = 127;
@@ -28,7 +29,11 @@ pub(super) struct Prepared {
 }
 
 fn failure(exit_code: Option<i32>, message: String) -> StartFailure {
-    StartFailure { exit_code, message }
+    StartFailure {
+        exit_code,
+        message,
+        worker_is_broken: false,
+    }
 }
 
 /// Makes the attempt's folders below `folder` and finds its program.
@@ -37,7 +42,10 @@ pub(super) fn prepare(
     folder: &Path,
     worker: &str,
 ) -> Result<Prepared, StartFailure> {
-    let machine = |error: io::Error| failure(None, format!("the attempt's folder can not be made: {error}"));
+    let machine = |error: io::Error| StartFailure {
+        worker_is_broken: is_structural(&error),
+        ..failure(None, format!("the attempt's folder can not be made: {error}"))
+    };
     make_folders(folder).map_err(machine)?;
     let env = environment(assignment, folder, worker);
     let workdir = open_workdir(assignment, folder)?;
@@ -73,9 +81,32 @@ pub(super) fn prepare(
     })
 }
 
+/// Whether the folder in which attempts have theirs is gone or can not be used, unlike one that is full.
+fn is_structural(error: &io::Error) -> bool {
+    let error = Errno::from_io_error(error);
+    [
+        Errno::NOENT,
+        Errno::NOTDIR,
+        Errno::ACCESS,
+        Errno::PERM,
+        Errno::ROFS,
+        Errno::STALE,
+    ]
+    .into_iter()
+    .any(|structural| error == Some(structural))
+}
+
 fn make_folders(folder: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
-    builder.mode(0o700).create(folder)?;
+    builder.mode(0o700);
+    match builder.create(folder) {
+        // Another job of the same user has put something there.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            remove_tree(folder);
+            builder.create(folder)?;
+        }
+        made => made?,
+    }
     ["work", "home", "tmp"]
         .iter()
         .try_for_each(|name| builder.create(folder.join(name)))
@@ -123,7 +154,10 @@ fn open_workdir(assignment: &Assignment, folder: &Path) -> Result<OwnedFd, Start
         OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
         Mode::empty(),
     );
-    opened.map_err(|error| no_workdir(path, error))
+    opened.map_err(|error| StartFailure {
+        worker_is_broken: assignment.workdir.is_none() && is_structural(&error.into()),
+        ..no_workdir(path, error)
+    })
 }
 
 fn no_workdir(path: &Path, error: Errno) -> StartFailure {

@@ -55,6 +55,8 @@ pub struct ExecutorConfig {
     pub no_capabilities: bool,
     /// Whether the server's data folder is hidden from jobs.
     pub covered: bool,
+    /// Whether jobs can write nowhere in the worker's folder but below `attempts`.
+    pub protected: bool,
 }
 
 /// Runs jobs as processes.
@@ -175,6 +177,7 @@ fn broken(what: &str) -> StartFailure {
     StartFailure {
         exit_code: None,
         message: what.to_owned(),
+        worker_is_broken: true,
     }
 }
 
@@ -292,6 +295,7 @@ impl Executor for ProcessExecutor {
             ("cgroup_kill", self.has_cgroups),
             ("no_capabilities", self.config.no_capabilities),
             ("data_folder_hidden", self.config.covered),
+            ("worker_folder_read_only", self.config.protected),
             ("no_new_privs", true),
         ]
         .into_iter()

@@ -183,6 +183,7 @@ pub fn server_frame(message: v1::ServerFrame) -> Option<ServerFrame> {
         },
         ServerMessage::Drain(v1::Drain {}) => ServerFrame::Drain,
         ServerMessage::Addresses(list) => ServerFrame::Addresses(list.addresses),
+        ServerMessage::Refused(refused) => ServerFrame::Refused(refused.message),
     })
 }
 

@@ -89,7 +89,7 @@ fn own_bytes() -> Option<u64> {
 async fn a_full_spool_does_not_use_the_runtimes_own_threads() {
     let Some(before) = own_bytes() else { return };
     let base = tempfile::tempdir().unwrap();
-    let spool = FileSpools::new(base.path().to_owned()).open(AttemptKey {
+    let spool = FileSpools::new(open_folder(base.path())).open(AttemptKey {
         job: JobId::from_bytes([1; 16]),
         lease: Lease(1),
         rank: Rank(0),

@@ -311,11 +311,6 @@ impl WorkerProvider for ProcessProvider {
 
     async fn destroy_worker(&self, handle: &WorkerHandle) -> Result<(), ProviderError> {
         let folder = self.worker_folder(handle.worker);
-        if !folder.exists() {
-            return folder
-                .remove_record()
-                .map_err(|error| unavailable("can not remove the record beside", folder.path(), &error));
-        }
         let record = folder.read_record();
         let worker = handle.worker;
         // Reads of /proc and of cgroup files block shortly; they are kept off the event loop.

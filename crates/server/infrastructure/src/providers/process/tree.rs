@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::time::{Duration, Instant};
 
 use hodei_shared::ids::WorkerId;
@@ -18,16 +19,20 @@ pub(super) fn kill_all(
     patience: Duration,
 ) -> io::Result<()> {
     let until = Instant::now() + patience;
+    let mark = format!("HODEI_WORKER_ID={worker}");
     let cgroup = record.and_then(|record| record.cgroup.as_ref());
     if let Some(record) = record {
         kill_worker(record)?;
     }
+    // The record and the folder may have been removed by a job.
+    let argument = folder.path().as_os_str().as_bytes();
+    kill_all_that(|process| process.has_argument(argument))?;
     // A job that hides its mark and holds the lock is in the cgroup, so it does not hold up what follows.
     if let Some(cgroup) = cgroup {
         cgroup::kill(cgroup)?;
     }
     loop {
-        let left = kill_marked(worker)?;
+        let left = kill_all_that(|process| process.carries(&mark))?;
         if left == 0 && folder.is_free(record)? {
             break;
         }
@@ -63,9 +68,8 @@ fn kill_worker(record: &MachineRecord) -> io::Result<()> {
     }
 }
 
-/// Kills every process with this worker's id in its environment; returns how many there were.
-fn kill_marked(worker: WorkerId) -> io::Result<usize> {
-    let mark = format!("HODEI_WORKER_ID={worker}");
+/// Kills every other process of which `wanted` holds; returns how many there were.
+fn kill_all_that(wanted: impl Fn(Process) -> bool) -> io::Result<usize> {
     let own = std::process::id();
     let mut found = 0;
     for entry in fs::read_dir("/proc")? {
@@ -73,14 +77,14 @@ fn kill_marked(worker: WorkerId) -> io::Result<usize> {
         let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else {
             continue;
         };
-        if pid == own || !carries(pid, &mark) {
+        if pid == own || !wanted(Process(pid)) {
             continue;
         }
         let Some(raw) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
             continue;
         };
         if let Ok(descriptor) = pidfd_open(raw, PidfdFlags::empty())
-            && carries(pid, &mark)
+            && wanted(Process(pid))
             && pidfd_send_signal(&descriptor, Signal::KILL).is_ok()
         {
             found += 1;
@@ -89,12 +93,58 @@ fn kill_marked(worker: WorkerId) -> io::Result<usize> {
     Ok(found)
 }
 
-/// Whether a variable stands in a process's environment. A zombie has none.
-fn carries(pid: u32, mark: &str) -> bool {
-    let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else {
-        return false;
-    };
-    environment
-        .split(|byte| *byte == 0)
-        .any(|variable| variable == mark.as_bytes())
+/// A process, as /proc shows it. A zombie shows nothing.
+#[derive(Clone, Copy)]
+struct Process(u32);
+
+impl Process {
+    /// Whether a variable stands in its environment.
+    fn carries(self, mark: &str) -> bool {
+        let text = fs::read(format!("/proc/{}/environ", self.0)).unwrap_or_default();
+        text.split(|byte| *byte == 0)
+            .any(|variable| variable == mark.as_bytes())
+    }
+
+    /// Whether it was started as a worker is, with `--folder` and this path.
+    fn has_argument(self, folder: &[u8]) -> bool {
+        let text = fs::read(format!("/proc/{}/cmdline", self.0)).unwrap_or_default();
+        let words: Vec<&[u8]> = text.split(|byte| *byte == 0).collect();
+        words
+            .windows(2)
+            .any(|pair| pair == [b"--folder".as_slice(), folder])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn a_worker_whose_folder_and_record_are_gone_is_killed() {
+        let temp = tempfile::tempdir().expect("a folder");
+        let folder = WorkerFolder::new(temp.path().join("worker"));
+        // A shell that does not become the last command of its script: its own arguments stay.
+        let start = |path: &std::path::Path| {
+            let mut command = Command::new("/bin/sh");
+            command
+                .args(["-c", "read -r line", "worker", "--folder"])
+                .arg(path);
+            command
+                .stdin(std::process::Stdio::piped())
+                .spawn()
+                .expect("it starts")
+        };
+        let mut other = start(&temp.path().join("worker2"));
+        let mut worker = start(folder.path());
+        let id = WorkerId::from_bytes([7; 16]);
+        kill_all(id, None, &folder, Duration::from_secs(10)).expect("killed");
+        let ended = worker.wait().expect("it ends");
+        assert_eq!(ended.signal(), Some(9), "{ended:?}");
+        drop(other.stdin.take());
+        let ended = other.wait().expect("it ends");
+        assert_eq!(ended.signal(), None, "another worker goes on");
+    }
 }

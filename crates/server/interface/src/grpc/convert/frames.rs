@@ -168,6 +168,7 @@ pub fn to_worker(frame: ToWorker) -> v1::ServerFrame {
             verdict: result_verdict(verdict).into(),
         }),
         ToWorker::Drain => ServerKind::Drain(v1::Drain {}),
+        ToWorker::Refused { message } => ServerKind::Refused(v1::Refused { message }),
     };
     v1::ServerFrame { frame: Some(kind) }
 }
