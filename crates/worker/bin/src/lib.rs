@@ -18,6 +18,7 @@ use hodei_worker_application::worker::{Exit, Worker};
 use hodei_worker_infrastructure::bootstrap::{self, Bootstrap};
 use hodei_worker_infrastructure::cgroup::Cgroups;
 use hodei_worker_infrastructure::cover::{CoverError, cover};
+use hodei_worker_infrastructure::descriptors::Descriptors;
 use hodei_worker_infrastructure::executor::spawn::namespaces::{self, Entered, Sandbox};
 use hodei_worker_infrastructure::executor::{ExecutorConfig, ProcessExecutor};
 use hodei_worker_infrastructure::folder::Folder;
@@ -79,11 +80,13 @@ fn work(folder: &mut Folder, sandbox: &Sandbox, document: &Bootstrap) -> anyhow:
     {
         tracing::warn!(%error, "jobs can leave their cgroup");
     }
+    let descriptors = Descriptors::raise();
     let no_capabilities = namespaces::drop_privileges();
     let config = ExecutorConfig {
         attempts: folder.attempts(),
         worker_id: document.worker_id.clone(),
         slots: document.slots.max(1),
+        descriptors: Some(descriptors),
         cgroups,
         namespace: sandbox.namespace(),
         no_capabilities,

@@ -220,8 +220,15 @@ impl Worker {
             "socket": null, "now_ms": 0, "worker_id": format!("test-{}-{slots}", std::process::id()),
             "cpu_millis": 1000, "memory_bytes": 1 << 30, "slots": slots, "leave_after_ms": 5000,
         });
-        let mut process = Command::new(env!("CARGO_BIN_EXE_hodei-worker"))
-            .arg("--folder")
+        let limited = "ulimit -S -n 200; ulimit -H -n 256; exec \"$@\"";
+        let mut process = Command::new("/bin/sh")
+            .args([
+                "-c",
+                limited,
+                "sh",
+                env!("CARGO_BIN_EXE_hodei-worker"),
+                "--folder",
+            ])
             .arg(folder.path().join("w"))
             .env("SERVER_SECRET", "must not be seen")
             .stdin(Stdio::piped())
@@ -276,7 +283,7 @@ fn assign(script: &str) -> v1::server_frame::Frame {
 async fn a_worker_registers_runs_a_job_and_leaves() {
     use v1::server_frame::Frame;
     use v1::worker_frame::Frame as Said;
-    for slots in [1, 3] {
+    for slots in [1, 3, 64] {
         let (address, root, mut heard) = serve().await;
         let mut worker = Worker::start(&address, &root, OTP, slots);
         let mut session = None;
@@ -289,6 +296,8 @@ async fn a_worker_registers_runs_a_job_and_leaves() {
                     let to_worker = session.as_ref().unwrap();
                     match said.frame.unwrap() {
                         Said::Hello(hello) => {
+                            // With 256 descriptors.
+                            assert!(hello.slots == slots.min(20) || hello.slots == 1, "{hello:?}");
                             enforced = hello.enforced;
                             let welcome = v1::Welcome {
                                 session: 1,
@@ -297,7 +306,7 @@ async fn a_worker_registers_runs_a_job_and_leaves() {
                                 now_ms: 0,
                             };
                             to_worker.send(frame(Frame::Welcome(welcome))).await.unwrap();
-                            let script = "env; grep -h Cap /proc/self/status; setsid sleep 600 & echo pid $$; \
+                            let script = "env; echo $(ulimit -Sn) of $(ulimit -Hn); grep -h Cap /proc/self/status; setsid sleep 600 & echo pid $$; \
                                           cat /proc/1/environ; \
                                           grep -q hodei /proc/1/comm && kill -9 1; \
                                           cd \"$HOME\" && rm -rf ../../../* 2>/dev/null; ls ../../..; echo done";
@@ -336,6 +345,10 @@ async fn a_worker_registers_runs_a_job_and_leaves() {
         assert!(
             text.contains("HODEI_JOB_ID=") && text.ends_with("done\n"),
             "{text}"
+        );
+        assert!(
+            text.contains("\n200 of 256\n"),
+            "the limit that the worker was started with: {text}"
         );
         assert!(
             !text.contains("SERVER_SECRET"),

@@ -8,6 +8,7 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{AtFlags, Mode, OFlags, mkdirat, openat, unlinkat};
 use rustix::mount::{MountFlags, mount_bind, mount_remount};
@@ -18,7 +19,7 @@ use rustix::process::{Pid, Signal, kill_process};
 pub struct Cgroups {
     path: PathBuf,
     parent: OwnedFd,
-    folder: OwnedFd,
+    folder: Arc<OwnedFd>,
 }
 
 impl Cgroups {
@@ -40,6 +41,7 @@ impl Cgroups {
             return None;
         };
         // Its folder goes when it is dropped, so also where a slot's cgroup can not be made or killed.
+        let folder = Arc::new(folder);
         let cgroups = Self { path, parent, folder };
         cgroups.slot(0).is_some().then_some(cgroups)
     }
@@ -68,7 +70,7 @@ impl Cgroups {
     /// The cgroup of one slot; none if it can not be made.
     pub(crate) fn slot(&self, n: usize) -> Option<SlotCgroup> {
         let name = format!("slot{n}");
-        let folder = self.folder.try_clone().ok()?;
+        let folder = Arc::clone(&self.folder);
         remove_at(folder.as_fd(), &name);
         let open = Open::make(&folder, &name).ok()?;
         Some(SlotCgroup { folder, name, open })
@@ -104,7 +106,7 @@ pub fn remove(path: &Path) {
 /// The cgroup of one slot.
 #[derive(Debug)]
 pub(crate) struct SlotCgroup {
-    folder: OwnedFd,
+    folder: Arc<OwnedFd>,
     name: String,
     open: Open,
 }

@@ -6,6 +6,7 @@
 pub mod bootstrap;
 pub mod cgroup;
 pub mod cover;
+pub mod descriptors;
 pub mod executor;
 pub mod folder;
 pub mod link;

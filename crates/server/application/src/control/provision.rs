@@ -128,13 +128,17 @@ pub(super) async fn give_up(
     provision_failed(platform, worker.first_job, message).await
 }
 
-/// Destroys a worker's machine; false if that did not succeed.
-pub(super) async fn destroy(provider: &dyn WorkerProvider, worker: &WorkerRecord) -> bool {
-    let handle = WorkerHandle {
+/// The machine of a worker.
+pub(super) fn handle_of(worker: &WorkerRecord) -> WorkerHandle {
+    WorkerHandle {
         worker: worker.id,
         machine: worker.machine.clone(),
-    };
-    match provider.destroy_worker(&handle).await {
+    }
+}
+
+/// Destroys a worker's machine; false if that did not succeed.
+pub(super) async fn destroy(provider: &dyn WorkerProvider, worker: &WorkerRecord) -> bool {
+    match provider.destroy_worker(&handle_of(worker)).await {
         Ok(()) => true,
         Err(error) => {
             tracing::warn!(worker_id = %worker.id, %error, "worker could not be destroyed");

@@ -10,7 +10,7 @@ use hodei_server_domain::worker::phase::WorkerPhase;
 use hodei_shared::ids::{ProviderId, WorkerId};
 
 use super::Pass;
-use super::provision::{destroy, give_up, gone, pause};
+use super::provision::{destroy, give_up, gone, handle_of, pause};
 use crate::platform::Platform;
 use crate::ports::provider::{WorkerHandle, WorkerProvider, WorkerState};
 use crate::ports::workers::{WorkerChange, WorkerRecord};
@@ -119,9 +119,15 @@ async fn mend(
     let in_phase = Duration::from_millis(u64::try_from(since_ms).unwrap_or(0));
     let ended = matches!(state, WorkerState::Exited | WorkerState::Gone);
     if ended && worker.phase == WorkerPhase::Starting {
-        let message = "the worker ended before it registered";
-        pause(platform, worker, message);
-        return give_up(platform, worker, message).await;
+        let said = provider.last_words(&handle_of(worker)).await;
+        let said = if said.is_empty() {
+            said
+        } else {
+            format!(": {said}")
+        };
+        let message = format!("the worker ended before it registered{said}");
+        pause(platform, worker, &message);
+        return give_up(platform, worker, &message).await;
     }
     if worker.phase == WorkerPhase::Starting && in_phase > platform.settings.registration_deadline {
         let message = "the worker did not register in time";

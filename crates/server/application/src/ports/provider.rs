@@ -81,6 +81,12 @@ pub trait WorkerProvider: Send + Sync + 'static {
     /// What it sees of a machine. `Exited` and `Gone` are proof that nothing of it runs.
     async fn get_worker_status(&self, handle: &WorkerHandle) -> Result<WorkerState, ProviderError>;
 
+    /// What a machine whose worker has ended said last, for people: one line, empty if that is not known. To be asked
+    /// before it is destroyed.
+    async fn last_words(&self, _handle: &WorkerHandle) -> String {
+        String::new()
+    }
+
     /// Ends a machine and removes everything of it. Idempotent; returned means that nothing of it is left.
     async fn destroy_worker(&self, handle: &WorkerHandle) -> Result<(), ProviderError>;
 

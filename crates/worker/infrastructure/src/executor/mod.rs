@@ -23,7 +23,7 @@ use async_trait::async_trait;
 use hodei_worker_application::ports::{Executor, Process, StartFailure};
 use hodei_worker_domain::assignment::Assignment;
 use hodei_worker_domain::attempt::ProcessEnd;
-use rustix::process::{WaitIdStatus, child_subreaper};
+use rustix::process::{Rlimit, WaitIdStatus, child_subreaper};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
@@ -33,6 +33,7 @@ use self::spawn::{Child, Spawn, Stack, Stage, spawn};
 use self::tree::{Means, Tree};
 use self::walk::Scope;
 use crate::cgroup::{Cgroups, SlotCgroup};
+use crate::descriptors::Descriptors;
 use crate::folder::remove_tree;
 
 /// How often a process is looked at that can not be watched.
@@ -47,6 +48,8 @@ pub struct ExecutorConfig {
     pub worker_id: String,
     /// How many jobs at once, if each can have a cgroup; otherwise one.
     pub slots: u32,
+    /// The limits of descriptors; fewer slots where they are not enough. None: as it is, and enough.
+    pub descriptors: Option<Descriptors>,
     /// The worker's cgroups.
     pub cgroups: Option<Cgroups>,
     /// Set if this process is PID 1 of its own namespace.
@@ -62,8 +65,8 @@ pub struct ExecutorConfig {
 /// Runs jobs as processes.
 pub struct ProcessExecutor {
     config: ExecutorConfig,
-    /// The threads of all slots, also of those in use.
-    threads: Vec<mpsc::Sender<Work>>,
+    /// The threads of all slots that were made, also of those in use.
+    threads: Mutex<Vec<mpsc::Sender<Work>>>,
     has_cgroups: bool,
     reaps_orphans: bool,
     room: Arc<Semaphore>,
@@ -104,35 +107,40 @@ struct Started {
 }
 
 impl ProcessExecutor {
-    /// Makes the slots and their threads. Whatever the threads must not have is to be given up before. Without a
-    /// usable cgroup for each slot there is only one: two jobs could not be told apart for certain.
+    /// Makes the first slot and its thread; the others are made when they are used first. Whatever the threads must
+    /// not have is to be given up before. Without a usable cgroup there is only one slot: two jobs could not be told
+    /// apart for certain.
     ///
     /// # Errors
     /// [`io::Error`] if a thread can not be started or a stack not be made.
     pub fn new(mut config: ExecutorConfig) -> io::Result<Self> {
-        let make = |n| {
-            let cgroup = config.cgroups.as_ref().and_then(|cgroups| cgroups.slot(n));
-            Ok(Slot {
-                work: start_spawner(n)?,
-                cgroup: cgroup.map(|cgroup| Arc::new(Mutex::new(cgroup))),
-            })
-        };
-        let wanted = config.slots.max(1) as usize;
-        let mut free = (0..wanted).map(make).collect::<io::Result<Vec<Slot>>>()?;
-        let has_cgroups = free.iter().all(|slot| slot.cgroup.is_some()) && free.first().is_some_and(probe);
-        if !has_cgroups {
-            free.truncate(1);
-            free.iter_mut().for_each(|slot| slot.cgroup = None);
+        let wanted = config.slots.max(1);
+        let mut first = make_slot(0, config.cgroups.as_ref())?;
+        let has_cgroups = probe(&first);
+        if has_cgroups {
+            let fit = config
+                .descriptors
+                .map_or(u32::MAX, |descriptors| descriptors.slots());
+            config.slots = wanted.min(fit);
+            if config.slots < wanted {
+                tracing::info!(
+                    wanted,
+                    slots = config.slots,
+                    "there are descriptors for fewer jobs at once"
+                );
+            }
+        } else {
+            first.cgroup = None;
             config.cgroups = None;
+            config.slots = 1;
+            if wanted > 1 {
+                tracing::warn!(wanted, "one job at a time: jobs can not have cgroups");
+            }
         }
-        if free.len() < wanted {
-            tracing::warn!(wanted, "one job at a time: jobs can not have cgroups");
-        }
-        config.slots = free.len() as u32;
         Ok(Self {
-            room: Arc::new(Semaphore::new(free.len())),
-            threads: free.iter().map(|slot| slot.work.clone()).collect(),
-            free: Arc::new(Mutex::new(free)),
+            room: Arc::new(Semaphore::new(config.slots as usize)),
+            threads: Mutex::new(vec![first.work.clone()]),
+            free: Arc::new(Mutex::new(vec![first])),
             next_folder: AtomicU64::new(0),
             null: Arc::new(File::open("/dev/null")?),
             has_cgroups,
@@ -149,7 +157,7 @@ impl ProcessExecutor {
     /// Waits until all signals that jobs were to get have been sent, for `at_most` at most. Blocks the calling thread.
     pub fn settle(&self, at_most: Duration) {
         let (done, all) = mpsc::channel::<()>();
-        for thread in &self.threads {
+        for thread in lock(&self.threads).iter() {
             let done = done.clone();
             // A thread that has ended has nothing to send.
             let _ended = thread.send(Box::new(move |_| drop(done)));
@@ -164,13 +172,40 @@ impl ProcessExecutor {
             .acquire_owned()
             .await
             .map_err(|_| broken("the worker ends"))?;
-        let slot = lock(&self.free).pop();
+        let free = lock(&self.free).pop();
+        let slot = match free {
+            Some(slot) => slot,
+            None => self
+                .another_slot()
+                .map_err(|error| broken(&format!("a slot can not be made: {error}")))?,
+        };
         Ok(Place {
-            slot,
+            slot: Some(slot),
             free: Arc::clone(&self.free),
             _permit: permit,
         })
     }
+}
+
+impl ProcessExecutor {
+    /// One more slot; there is room for it.
+    fn another_slot(&self) -> io::Result<Slot> {
+        let mut threads = lock(&self.threads);
+        let slot = make_slot(threads.len(), self.config.cgroups.as_ref())?;
+        if slot.cgroup.is_none() {
+            return Err(io::Error::other("it has no cgroup"));
+        }
+        threads.push(slot.work.clone());
+        Ok(slot)
+    }
+}
+
+fn make_slot(n: usize, cgroups: Option<&Cgroups>) -> io::Result<Slot> {
+    let cgroup = cgroups.and_then(|cgroups| cgroups.slot(n));
+    Ok(Slot {
+        work: start_spawner(n)?,
+        cgroup: cgroup.map(|cgroup| Arc::new(Mutex::new(cgroup))),
+    })
 }
 
 fn broken(what: &str) -> StartFailure {
@@ -219,6 +254,10 @@ impl ProcessExecutor {
             ends,
             cgroup: slot.cgroup.clone(),
             needs_cgroup: self.config.slots > 1,
+            descriptors: self
+                .config
+                .descriptors
+                .and_then(|descriptors| descriptors.of_jobs()),
         };
         let work: Work = Box::new(move |stack| {
             let started = to_start.start(stack);
@@ -322,6 +361,8 @@ struct ToStart {
     cgroup: Option<Arc<Mutex<SlotCgroup>>>,
     /// Set if other jobs run beside this one.
     needs_cgroup: bool,
+    /// The limit of descriptors to set.
+    descriptors: Option<Rlimit>,
 }
 
 impl ToStart {
@@ -342,6 +383,7 @@ impl ToStart {
             workdir: prepared.workdir.as_fd(),
             stdio,
             cgroup: cgroup.as_ref().map(|cgroup| cgroup.descriptor()),
+            descriptors: self.descriptors,
         };
         let mut child = spawn(stack, &what);
         let refused = matches!(&child, Err(error) if error.stage == Stage::Clone);
@@ -381,6 +423,7 @@ fn accepts(stack: &mut Stack, cgroup: &SlotCgroup) -> io::Result<bool> {
         workdir: root.as_fd(),
         stdio: [null.as_fd(); 3],
         cgroup: Some(cgroup.descriptor()),
+        descriptors: None,
     };
     Ok(matches!(spawn(stack, &nothing), Err(error) if error.stage != Stage::Clone))
 }

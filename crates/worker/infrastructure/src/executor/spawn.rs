@@ -17,6 +17,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 use std::sync::Arc;
 
+use rustix::process::Rlimit;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -76,6 +77,8 @@ pub(crate) struct Spawn<'a> {
     pub(crate) stdio: [BorrowedFd<'a>; 3],
     /// The cgroup to start in.
     pub(crate) cgroup: Option<BorrowedFd<'a>>,
+    /// The limit of descriptors to set; none: the worker's own.
+    pub(crate) descriptors: Option<Rlimit>,
 }
 
 /// A started process.
@@ -113,9 +116,18 @@ struct Plan {
     env: *const *const c_char,
     workdir: i32,
     stdio: [i32; 3],
+    /// Null: not to be set.
+    descriptors: *const Limit,
     /// 0: none, 1: set-up, 2: folder, 3: exec.
     failed_stage: i32,
     failed_errno: i32,
+}
+
+/// `struct rlimit64` of prlimit(2).
+#[repr(C)]
+struct Limit {
+    current: u64,
+    maximum: u64,
 }
 
 /// `struct clone_args` of clone3(2), up to `cgroup`.
@@ -146,12 +158,17 @@ const CLOSE_RANGE_CLOEXEC: usize = 4;
 pub(crate) fn spawn(stack: &mut Stack, what: &Spawn<'_>) -> Result<Child, SpawnError> {
     let argv = pointers(&what.argv);
     let env = pointers(&what.env);
+    let limit = what.descriptors.map(|limit| Limit {
+        current: limit.current.unwrap_or(u64::MAX),
+        maximum: limit.maximum.unwrap_or(u64::MAX),
+    });
     let mut plan = Plan {
         program: what.program.as_ptr(),
         argv: argv.as_ptr(),
         env: env.as_ptr(),
         workdir: what.workdir.as_raw_fd(),
         stdio: what.stdio.map(|fd| fd.as_raw_fd()),
+        descriptors: limit.as_ref().map_or(ptr::null(), ptr::from_ref),
         failed_stage: 0,
         failed_errno: 0,
     };
@@ -171,7 +188,7 @@ pub(crate) fn spawn(stack: &mut Stack, what: &Spawn<'_>) -> Result<Child, SpawnE
         cgroup: what.cgroup.map_or(0, |fd| fd.as_raw_fd() as u64),
         ..CloneArgs::default()
     };
-    // SAFETY: `args` and `plan` live until this call returns, which with CLONE_VFORK is after the child's exec or
+    // SAFETY: `args`, `plan` and `limit` live until this call returns, which with CLONE_VFORK is after the child's exec or
     // exit; the stack is borrowed exclusively; `child` never returns.
     let pid = unsafe { clone3(&args, child, &raw mut plan) };
     if pid < 0 {
@@ -369,6 +386,13 @@ unsafe fn become_program(plan: &Plan) -> (i32, isize) {
         let result = syscall(libc::SYS_prctl, libc::PR_SET_NO_NEW_PRIVS as usize, 1, 0, 0);
         if result < 0 {
             return (1, result);
+        }
+        if !plan.descriptors.is_null() {
+            let (nofile, limit) = (libc::RLIMIT_NOFILE as usize, plan.descriptors as usize);
+            let result = syscall(libc::SYS_prlimit64, 0, nofile, limit, 0);
+            if result < 0 {
+                return (1, result);
+            }
         }
         let mask = (&raw const NO_SIGNALS) as usize;
         syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK as usize, mask, 0, 8);

@@ -57,6 +57,7 @@ async fn a_process_that_can_not_be_watched_holds_up_nobody() {
             workdir: root.as_fd(),
             stdio: [null.as_fd(); 3],
             cgroup: None,
+            descriptors: None,
         },
     )
     .unwrap();

@@ -96,6 +96,12 @@ impl WorkerFolder {
             .open(self.0.join("worker.log"))
     }
 
+    pub(super) fn read_log(&self) -> io::Result<File> {
+        // A job may have put something else in its place, which is not waited for and not followed.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(rustix::fs::open(self.0.join("worker.log"), flags, Mode::empty())?.into())
+    }
+
     fn record(&self) -> PathBuf {
         self.0.with_extension("json")
     }
@@ -147,14 +153,34 @@ impl WorkerFolder {
 
 /// The last lines of a log, as one line.
 pub(super) fn last_lines(log: &File) -> io::Result<String> {
+    let text = end_of(log)?;
+    let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    let last = &lines[lines.len().saturating_sub(TOLD_LINES)..];
+    Ok(hodei_shared::text::one_line(&last.join(" | ")))
+}
+
+/// The last line of a log, without the time and the level before it.
+pub(super) fn last_line(log: &File) -> io::Result<String> {
+    let text = end_of(log)?;
+    let line = text
+        .lines()
+        .rev()
+        .find(|line| !line.trim().is_empty())
+        .unwrap_or_default();
+    let words = [" ERROR ", " WARN ", " INFO "]
+        .into_iter()
+        .find_map(|level| line.split_once(level));
+    Ok(hodei_shared::text::one_line(
+        words.map_or(line, |(_, words)| words),
+    ))
+}
+
+fn end_of(log: &File) -> io::Result<String> {
     let end = log.metadata()?.len();
     let from = end.saturating_sub(TOLD_BYTES);
     let mut bytes = vec![0; usize::try_from(end - from).unwrap_or(0)];
     let read = log.read_at(&mut bytes, from)?;
-    let text = String::from_utf8_lossy(&bytes[..read]);
-    let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).collect();
-    let last = &lines[lines.len().saturating_sub(TOLD_LINES)..];
-    Ok(hodei_shared::text::one_line(&last.join(" | ")))
+    Ok(String::from_utf8_lossy(&bytes[..read]).into_owned())
 }
 
 #[cfg(test)]
@@ -203,6 +229,25 @@ mod tests {
         folder.remove().expect("removed");
         assert_eq!(std::fs::read_dir(temp.path()).expect("read").count(), 0);
         folder.remove().expect("nothing to remove");
+    }
+
+    #[test]
+    fn the_last_line_of_a_log_is_told_without_its_time() {
+        let temp = tempfile::tempdir().expect("a folder");
+        let folder = folder(&temp);
+        let told = || folder.read_log().and_then(|log| last_line(&log));
+        assert!(told().is_err());
+        for (text, want) in [
+            ("", ""),
+            ("first\nthread 'main' panicked\n\n", "thread 'main' panicked"),
+            (
+                "2026-01-01T00:00:00Z ERROR hodei: no room error=\"x\"\n",
+                "hodei: no room error=\"x\"",
+            ),
+        ] {
+            std::fs::write(folder.path().join("worker.log"), text).expect("written");
+            assert_eq!(told().expect("read"), want);
+        }
     }
 
     #[test]

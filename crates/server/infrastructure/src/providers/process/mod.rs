@@ -29,7 +29,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, Command};
 use tokio::sync::Notify;
 
-use folder::{MachineRecord, WorkerFolder, last_lines};
+use folder::{MachineRecord, WorkerFolder, last_line, last_lines};
 
 /// How many jobs a worker runs at once where each can be killed as a whole by its cgroup.
 const SLOTS_WITH_CGROUPS: u32 = 64;
@@ -307,6 +307,11 @@ impl WorkerProvider for ProcessProvider {
 
     async fn get_worker_status(&self, handle: &WorkerHandle) -> Result<WorkerState, ProviderError> {
         Ok(self.state(handle.worker))
+    }
+
+    async fn last_words(&self, handle: &WorkerHandle) -> String {
+        let log = self.worker_folder(handle.worker).read_log();
+        log.and_then(|log| last_line(&log)).unwrap_or_default()
     }
 
     async fn destroy_worker(&self, handle: &WorkerHandle) -> Result<(), ProviderError> {
