@@ -201,6 +201,7 @@ async fn serve() -> (String, String, mpsc::Receiver<Heard>) {
 
 struct Worker {
     process: Child,
+    id: String,
     folder: tempfile::TempDir,
 }
 
@@ -209,15 +210,18 @@ impl Drop for Worker {
         // It may have ended by itself.
         let _ended = self.process.kill();
         let _reaped = self.process.wait();
+        // Nobody is left to do this but whoever started the worker.
+        hodei_worker_infrastructure::cgroup::remove_left_by(&self.id);
     }
 }
 
 impl Worker {
     fn start(address: &str, root: &str, otp: &str, slots: u32) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        let id = format!("test-{}-{slots}", std::process::id());
         let document = serde_json::json!({
             "otp": otp, "root_certificates": root, "server_name": "hodei.test", "addresses": [address],
-            "socket": null, "now_ms": 0, "worker_id": format!("test-{}-{slots}", std::process::id()),
+            "socket": null, "now_ms": 0, "worker_id": id,
             "cpu_millis": 1000, "memory_bytes": 1 << 30, "slots": slots, "leave_after_ms": 5000,
         });
         let limited = "ulimit -S -n 200; ulimit -H -n 256; exec \"$@\"";
@@ -236,7 +240,7 @@ impl Worker {
             .unwrap();
         let mut stdin = process.stdin.take().unwrap();
         stdin.write_all(format!("{document}\n").as_bytes()).unwrap();
-        Self { process, folder }
+        Self { process, id, folder }
     }
 
     async fn exit_code(&mut self) -> i32 {
@@ -362,6 +366,8 @@ async fn a_worker_registers_runs_a_job_and_leaves() {
             assert!(text.ends_with("attempts\nlock\ndone\n"), "{text}");
         }
         assert_eq!(worker.exit_code().await, 0);
+        let cgroup = format!("hodei-{}", worker.id);
+        assert!(!cgroups().contains(&cgroup), "its cgroups are removed");
         let left = std::fs::read_dir(worker.folder.path().join("w/attempts"));
         assert_eq!(
             left.map_or(0, Iterator::count),
@@ -396,6 +402,18 @@ async fn a_term_from_outside_ends_the_worker() {
             .success()
     );
     assert_eq!(worker.exit_code().await, 0);
+}
+
+/// What lies in this process's own cgroup.
+fn cgroups() -> Vec<String> {
+    let probe = format!("test-{}-probe", std::process::id());
+    let Some(own) = hodei_worker_infrastructure::cgroup::Cgroups::create(&probe) else {
+        return Vec::new();
+    };
+    let entries = std::fs::read_dir(own.path().parent().unwrap()).unwrap().flatten();
+    entries
+        .map(|entry| entry.file_name().into_string().unwrap())
+        .collect()
 }
 
 /// Whether a process has `text` in its arguments.
@@ -452,6 +470,4 @@ async fn nothing_outlives_a_killed_worker() {
     worker.process.wait().unwrap();
     let folder = worker.folder.path().to_string_lossy().into_owned();
     until("nothing is left", || !runs(&job) && !runs(&folder)).await;
-    // Nobody is left to do this but whoever started the worker.
-    hodei_worker_infrastructure::cgroup::remove_left_by(&format!("test-{}-4", std::process::id()));
 }

@@ -218,7 +218,7 @@ fn inner_folders(folder: BorrowedFd<'_>) -> Vec<String> {
 }
 
 /// Removes the cgroup `name` and those that a job made below it; best effort.
-fn remove_at(folder: BorrowedFd<'_>, name: &str) {
+pub(crate) fn remove_at(folder: BorrowedFd<'_>, name: &str) {
     if unlinkat(folder, name, AtFlags::REMOVEDIR).is_ok() {
         return;
     }
@@ -240,6 +240,12 @@ fn own_cgroup() -> Option<PathBuf> {
         .trim_start_matches('/')
         .to_owned();
     Some(mount_point()?.join(own))
+}
+
+/// This process's own cgroup, open.
+pub(crate) fn open_own() -> Option<OwnedFd> {
+    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(own_cgroup()?, flags, Mode::empty()).ok()
 }
 
 /// Where the version 2 hierarchy is mounted.

@@ -33,10 +33,25 @@ struct Bench {
     job: JobId,
 }
 
+/// Removes the cgroups of test processes that ended without doing so.
+fn sweep_cgroups(own: &Cgroups) {
+    for entry in fs::read_dir(own.path().parent().unwrap()).unwrap().flatten() {
+        let name = entry.file_name().into_string().unwrap_or_default();
+        let pid = name
+            .strip_prefix("hodei-test-")
+            .and_then(|rest| rest.split('-').next());
+        if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            hodei_worker_infrastructure::cgroup::remove(&entry.path());
+        }
+    }
+}
+
 /// The executor with cgroups, where the kernel gives them, and without.
 fn benches(name: &str) -> Vec<Bench> {
     let id = format!("test-{}-{name}", std::process::id());
-    [Cgroups::create(&id), None]
+    let cgroups = Cgroups::create(&id);
+    cgroups.iter().for_each(sweep_cgroups);
+    [cgroups, None]
         .into_iter()
         .enumerate()
         .map(|(n, cgroups)| {

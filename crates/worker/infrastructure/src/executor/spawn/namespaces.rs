@@ -85,15 +85,17 @@ pub fn enter() -> io::Result<Entered> {
         SocketFlags::CLOEXEC,
         None,
     )?;
+    // Of the outer mount namespace: the worker makes the hierarchy in its own one read-only.
+    let cgroup = crate::cgroup::open_own();
     unshare_all()?;
     match fork()? {
         Some(worker) => {
             drop(worker_end);
             harden()?;
-            Ok(Entered::Stub(run_stub(worker, stub_end)?))
+            Ok(Entered::Stub(run_stub(worker, stub_end, cgroup)?))
         }
         None => {
-            drop(stub_end);
+            drop((stub_end, cgroup));
             become_init(worker_end.as_fd())?;
             Ok(Entered::Worker(Sandbox {
                 namespace: Some(OwnNamespace(())),
@@ -342,14 +344,14 @@ fn become_init(stub: BorrowedFd<'_>) -> io::Result<()> {
 }
 
 /// Waits for the worker; a first TERM or INT is passed on by closing the pair's direction to it.
-fn run_stub(worker: Pid, pair: OwnedFd) -> io::Result<u8> {
+fn run_stub(worker: Pid, pair: OwnedFd, cgroup: Option<OwnedFd>) -> io::Result<u8> {
     let null = fs::File::open("/dev/null")?;
     rustix::stdio::dup2_stdin(&null)?;
     let signals = signal_descriptor(&[libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP])?;
     loop {
         let status = waitid(WaitId::Pid(worker), WaitIdOptions::EXITED | WaitIdOptions::NOHANG)?;
         if let Some(status) = status {
-            remove_cgroups(&pair);
+            remove_cgroups(&pair, cgroup);
             return Ok(code_of(&status));
         }
         let mut fds = [PollFd::new(&signals, PollFlags::IN)];
@@ -364,14 +366,16 @@ fn run_stub(worker: Pid, pair: OwnedFd) -> io::Result<u8> {
     }
 }
 
-fn remove_cgroups(pair: &OwnedFd) {
+/// Removes the cgroups that the worker has named, below the one that it was started in.
+fn remove_cgroups(pair: &OwnedFd, cgroup: Option<OwnedFd>) {
     let mut path = [0; 4096];
     let read = rustix::net::recv(pair, &mut path, rustix::net::RecvFlags::DONTWAIT);
-    let Ok((len, _)) = read else { return };
-    if let Ok(path) = std::str::from_utf8(&path[..len])
-        && !path.is_empty()
-    {
-        crate::cgroup::remove(std::path::Path::new(path));
+    let (Ok((len, _)), Some(cgroup)) = (read, cgroup) else {
+        return;
+    };
+    let path = std::str::from_utf8(&path[..len]).map(std::path::Path::new);
+    if let Some(name) = path.ok().and_then(|path| path.file_name()?.to_str()) {
+        crate::cgroup::remove_at(cgroup.as_fd(), name);
     }
 }
 
