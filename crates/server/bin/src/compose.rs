@@ -80,6 +80,7 @@ async fn serve(
         admin_token_file: settings.admin_token_file.clone(),
     };
     let closing = CancellationToken::new();
+    let sockets = [bound.client_socket.clone(), bound.worker_socket.clone()];
     let mut open = JoinSet::new();
     for door in bound.open(settings, &platform, &authority, connections, &closing)? {
         open.spawn(Door::serve(door, closing.clone()));
@@ -106,6 +107,10 @@ async fn serve(
     control::shutdown(&platform, what, JOBS_END).await;
     closing.cancel();
     while open.join_next().await.is_some() {}
+    for socket in sockets {
+        // A socket that stays is replaced at the next start.
+        let _left = std::fs::remove_file(socket);
+    }
     spawner.shutdown(TASKS_END).await;
     tracing::info!("ended");
     failed.map_or(Ok(()), Err)

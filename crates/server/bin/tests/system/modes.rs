@@ -59,6 +59,9 @@ async fn files_are_private_and_the_token_is_made_once() {
         assert_eq!(mode(name), want, "{name}");
     }
     server.stop().await.expect("ended well");
+    for socket in ["run/client.sock", "run/workers/worker.sock"] {
+        assert!(!data.join(socket).exists(), "{socket} stays");
+    }
     std::fs::remove_file(data.join("admin.token")).expect("removed");
     let server = Server::start(Mode::Dev, &data).await.expect("started");
     assert!(!data.join("admin.token").exists(), "the store has a token");

@@ -39,22 +39,26 @@ pub fn sync_parent(path: &Path) -> io::Result<()> {
 }
 
 /// Removes a folder with all that is in it, also below folders whose permissions forbid that. It is no error if
-/// it is not there. Nobody else may write in it any more.
+/// it is not there, or if somebody else removes it at the same time. Nobody else may write in it any more.
 ///
 /// # Errors
 /// What the operating system says to the second try.
 pub fn remove_tree(path: &Path) -> io::Result<()> {
-    let first = fs::remove_dir_all(path);
-    let removed = match first {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            open_up(path);
-            fs::remove_dir_all(path)
+    let mut opened = false;
+    loop {
+        match fs::remove_dir_all(path) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !opened => {
+                opened = true;
+                open_up(path);
+            }
+            // Something in it has gone meanwhile, or all of it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if fs::symlink_metadata(path).is_err() {
+                    return Ok(());
+                }
+            }
+            removed => return removed,
         }
-        first => first,
-    };
-    match removed {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
     }
 }
 
@@ -100,6 +104,23 @@ mod tests {
         remove_tree(&tree).expect("removed");
         assert!(!tree.exists() && outside.exists());
         remove_tree(&tree).expect("nothing to remove");
+    }
+
+    #[test]
+    fn a_folder_that_somebody_else_removes_too_is_removed() {
+        let temp = tempfile::tempdir().expect("a folder");
+        let tree = temp.path().join("tree");
+        for _ in 0..100 {
+            (0..20).for_each(|n| fs::create_dir_all(tree.join(format!("{n}/below"))).expect("made"));
+            let both = [(), ()].map(|()| {
+                let tree = tree.clone();
+                std::thread::spawn(move || remove_tree(&tree))
+            });
+            for removal in both {
+                removal.join().expect("no panic").expect("removed");
+            }
+            assert!(!tree.exists());
+        }
     }
 
     #[test]

@@ -39,10 +39,7 @@ pub(super) fn can_kill_by_cgroup() -> bool {
 /// cgroup, it does nothing.
 pub(super) fn kill(cgroup: &Path) -> io::Result<()> {
     let opened = OpenOptions::new().write(true).open(cgroup.join("cgroup.kill"));
-    match opened.and_then(|mut file| file.write_all(b"1")) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+    or_gone(opened.and_then(|mut file| file.write_all(b"1")))
 }
 
 /// Kills all that is in a worker's cgroup and removes it, with everything below.
@@ -63,13 +60,31 @@ pub(super) fn kill_and_remove(cgroup: &Path, patience: Duration) -> io::Result<(
 }
 
 fn remove(cgroup: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(cgroup)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            remove(&entry.path())?;
+    let entries = match fs::read_dir(cgroup) {
+        Err(error) if is_gone(&error) => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        match entry.and_then(|entry| Ok((entry.file_type()?, entry))) {
+            Ok((kind, entry)) if kind.is_dir() => remove(&entry.path())?,
+            Ok(_) => {}
+            Err(error) => or_gone(Err(error))?,
         }
     }
-    fs::remove_dir(cgroup)
+    or_gone(fs::remove_dir(cgroup))
+}
+
+/// Whether there is no such cgroup any more: a worker removes its own at its end, perhaps at this moment.
+fn is_gone(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    matches!(Errno::from_io_error(error), Some(Errno::NOENT | Errno::NODEV))
+}
+
+fn or_gone(done: io::Result<()>) -> io::Result<()> {
+    match done {
+        Err(error) if !is_gone(&error) => Err(error),
+        _ => Ok(()),
+    }
 }
 
 fn libc_ebusy() -> i32 {
@@ -88,5 +103,23 @@ mod tests {
         kill_and_remove(&cgroup, Duration::ZERO).expect("removed");
         assert!(!cgroup.exists());
         kill_and_remove(&cgroup, Duration::ZERO).expect("nothing to remove");
+    }
+
+    #[test]
+    fn what_somebody_else_removes_at_the_same_time_is_removed() {
+        let temp = tempfile::tempdir().expect("a folder");
+        let cgroup = temp.path().join("hodei-worker");
+        for _ in 0..200 {
+            (0..8).for_each(|n| fs::create_dir_all(cgroup.join(format!("slot{n}"))).expect("made"));
+            let both = || {
+                let cgroup = cgroup.clone();
+                std::thread::spawn(move || remove(&cgroup))
+            };
+            let both = [both(), both()];
+            for removal in both {
+                removal.join().expect("no panic").expect("removed");
+            }
+            assert!(!cgroup.exists());
+        }
     }
 }

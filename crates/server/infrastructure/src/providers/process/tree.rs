@@ -20,7 +20,10 @@ pub(super) fn kill_all(
 ) -> io::Result<()> {
     let until = Instant::now() + patience;
     let mark = format!("HODEI_WORKER_ID={worker}");
-    let cgroup = record.and_then(|record| record.cgroup.as_ref());
+    let cgroup = record
+        .and_then(|record| record.cgroup.clone())
+        .or_else(|| cgroup::worker_cgroup(worker));
+    let cgroup = cgroup.as_deref();
     if let Some(record) = record {
         kill_worker(record)?;
     }
