@@ -15,6 +15,7 @@ mod errors;
 mod exit;
 mod follow;
 mod output;
+mod panics;
 mod platform;
 mod signals;
 mod usage;
@@ -42,7 +43,8 @@ fn main() -> ExitCode {
         return platform::worker(folder);
     }
     let environment = Environment::of_process(platform::data_dir);
-    let status = match run(command, &environment) {
+    let ran = panics::caught(|| run(command, &environment));
+    let status = match ran {
         Ok(status) => status,
         Err(error) if error.is::<errors::ReaderGone>() => 0,
         Err(error) => {
@@ -57,7 +59,12 @@ fn main() -> ExitCode {
 }
 
 fn run(command: Command, environment: &Environment) -> Result<u8> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    // One for what blocks.
+    panics::can_start_threads(threads + 1)
+        .context("can not start threads; look at `ulimit -u` and at how many processes there are")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
         .enable_all()
         .build()
         .context("can not start threads")?;

@@ -24,7 +24,7 @@ use hodei_worker_infrastructure::executor::{ExecutorConfig, ProcessExecutor};
 use hodei_worker_infrastructure::folder::Folder;
 use hodei_worker_infrastructure::link::GrpcConnector;
 use hodei_worker_infrastructure::spool::FileSpools;
-use hodei_worker_infrastructure::system::{SystemClock, SystemRng, Tasks};
+use hodei_worker_infrastructure::system::{SystemClock, SystemRng, Tasks, end_on_panic};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -43,6 +43,7 @@ pub fn run(folder: &Path) -> ExitCode {
         .with_ansi(false)
         .with_max_level(LevelFilter::INFO)
         .init();
+    end_on_panic(1);
     match enter_and_work(folder) {
         Ok(code) => code,
         Err(error) => {

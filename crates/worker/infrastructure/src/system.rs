@@ -41,6 +41,17 @@ impl Clock for SystemClock {
     }
 }
 
+/// Lets a panic anywhere end this process, with `status` and a last line in the log. A task that is gone, such as the
+/// one that sends output, would leave its jobs running for ever; the end of the worker is seen, and they are repeated.
+pub fn end_on_panic(status: i32) {
+    std::panic::set_hook(Box::new(move |panic| {
+        let said = panic.payload_as_str().unwrap_or("no message");
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(place, "the worker panicked: {said}");
+        std::process::exit(status);
+    }));
+}
+
 /// Tasks of the current tokio runtime, which end with it.
 #[derive(Debug, Clone, Default)]
 pub struct Tasks(TaskTracker);
@@ -63,5 +74,33 @@ impl Rng for SystemRng {
                 bytes = &mut bytes[filled..];
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const THIS: &str = "system::tests::a_task_that_panics_ends_the_process";
+    /// Set where the test panics.
+    const INSIDE: &str = "HODEI_TEST_PANICS";
+
+    #[test]
+    fn a_task_that_panics_ends_the_process() {
+        if std::env::var_os(INSIDE).is_some() {
+            end_on_panic(42);
+            let runtime = tokio::runtime::Builder::new_current_thread().build();
+            return runtime.expect("a run time").block_on(async {
+                Tasks::default().spawn("one that panics", Box::pin(async { panic!("as it should") }));
+                std::future::pending().await
+            });
+        }
+        let this = std::env::current_exe().expect("a test has a file");
+        let ended = std::process::Command::new(this)
+            .args([THIS, "--exact"])
+            .env(INSIDE, "1")
+            .output()
+            .expect("it starts");
+        assert_eq!(ended.status.code(), Some(42), "{ended:?}");
     }
 }

@@ -48,15 +48,19 @@ async fn end_jobs(platform: &Platform, patience: Duration) -> Result<(), Refused
     }
 }
 
+/// Destroys all machines, also where that can not be recorded: the next start finds them gone.
 async fn end_workers(platform: &Platform) -> Result<(), Refused> {
+    let mut recorded = Ok(());
     for worker in platform.workers.live().await? {
         let Some(provider) = platform.providers.get(&worker.provider) else {
             continue;
         };
         if destroy(provider.as_ref(), &worker).await {
-            gone(platform, worker.id, "the server was stopped".to_owned()).await?;
+            let gone = gone(platform, worker.id, "the server was stopped".to_owned()).await;
+            recorded = recorded.and(gone);
         }
     }
+    recorded?;
     lose_what_is_left(platform).await
 }
 
