@@ -3,10 +3,10 @@
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// What the worker itself needs: its streams, its run time, its connections to servers, its folders.
-const OWN: u64 = 48;
-/// What one job needs of the worker: three of its cgroup, two pipes and their ends, its process, its spool, and what
-/// is open while it is being started.
-const PER_SLOT: u64 = 10;
+const OWN: u64 = 36;
+/// What one job needs of the worker: three of its cgroup, three pipes, its process, its spool, and what is open while
+/// it is being started.
+const PER_SLOT: u64 = 11;
 
 /// The limits of the worker and of its jobs.
 #[derive(Debug, Clone, Copy)]
@@ -50,7 +50,7 @@ mod tests {
 
     #[test]
     fn few_descriptors_are_enough_for_few_jobs() {
-        for (own, slots) in [(64, 1), (256, 20), (1_024, 97), (u64::MAX, u32::MAX)] {
+        for (own, slots) in [(64, 2), (256, 20), (1_024, 89), (u64::MAX, u32::MAX)] {
             assert_eq!(Descriptors { own, jobs: None }.slots(), slots, "{own}");
         }
     }
