@@ -164,6 +164,8 @@ impl ProcessProvider {
             .arg(folder.path())
             .env_clear()
             .current_dir("/")
+            // Ctrl-C in the server's terminal is for the server alone.
+            .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::from(log.try_clone()?))
             .stderr(Stdio::from(log.try_clone()?))
