@@ -95,6 +95,9 @@ pub(crate) struct RunArgs {
     /// With --local: pass on the whole environment, except HODEI_*
     #[arg(long, requires = "local")]
     pub(crate) inherit_env: bool,
+    /// With --local: configuration whose providers are used [env: HODEI_CONFIG]
+    #[arg(long, value_name = "FILE", requires = "local")]
+    pub(crate) config: Option<PathBuf>,
     /// Print the job's id once it is queued, and leave
     #[arg(long)]
     pub(crate) detach: bool,
@@ -119,13 +122,13 @@ pub(crate) struct JobArgs {
     #[arg(long, value_parser = values::name)]
     pub(crate) name: Option<String>,
     /// Image to run in, on a provider that has images
-    #[arg(long)]
+    #[arg(long, value_parser = values::image)]
     pub(crate) image: Option<String>,
     /// Variable of the job's environment; repeatable
     #[arg(long, value_name = "NAME=VALUE", value_parser = values::env)]
     pub(crate) env: Vec<(String, String)>,
     /// Folder to run in; default: a private, empty one
-    #[arg(long, value_name = "FOLDER")]
+    #[arg(long, value_name = "FOLDER", value_parser = values::workdir)]
     pub(crate) workdir: Option<String>,
     /// Processors, such as 2 or 0.5 [default: 1]
     #[arg(long, value_name = "N", value_parser = values::cpus, allow_hyphen_values = true)]

@@ -65,13 +65,13 @@ impl Client {
     /// # Errors
     /// If nobody answers, the socket belongs to another user, or the certificate can not be verified.
     pub(crate) async fn connect(server: &Server, uid: u32) -> Result<Self> {
-        let token = server.token.as_ref().map(|token| {
+        let channel = channel(&server.address, uid).await?;
+        let token = server.token.required()?.map(|token| {
             let mut value = AsciiMetadataValue::try_from(format!("Bearer {}", token.expose()))
                 .map_err(|_| anyhow!("the token has characters that no token has; look at HODEI_TOKEN"))?;
             value.set_sensitive(true);
             anyhow::Ok(value)
         });
-        let channel = channel(&server.address, uid).await?;
         let transport = InterceptedService::new(channel, Bearer(token.transpose()?));
         Ok(Self::over(transport))
     }
@@ -338,7 +338,7 @@ mod tests {
         drop(listener);
         let server = Server {
             address: Address::Socket(path),
-            token: None,
+            token: discovery::Token::None,
         };
         let error = Client::connect(&server, uid).await.err().expect("nobody listens");
         assert!(error.to_string().contains("no server runs"), "{error:#}");

@@ -46,7 +46,37 @@ pub(crate) struct Server {
     /// Where it is.
     pub(crate) address: Address,
     /// What is sent as `authorization`.
-    pub(crate) token: Option<SecretString>,
+    pub(crate) token: Token,
+}
+
+/// What is known of the token for a server.
+#[derive(Debug)]
+pub(crate) enum Token {
+    /// It is this one.
+    Known(SecretString),
+    /// Nobody gave one, and nothing is known about where it is.
+    None,
+    /// It should stand in this file, which is not there.
+    Missing(PathBuf),
+}
+
+impl Token {
+    /// The token, unless it is known to be missing.
+    ///
+    /// # Errors
+    /// Names the file that should be there, and what to do.
+    pub(crate) fn required(&self) -> Result<Option<&SecretString>> {
+        match self {
+            Self::Known(token) => Ok(Some(token)),
+            Self::None => Ok(None),
+            Self::Missing(file) => bail!(
+                "there is no token: {} is missing, and HODEI_TOKEN is not set.\nSet HODEI_TOKEN to a token of this \
+                 server, or write the token that was in the file back into it; if nobody has one, end the server, \
+                 move its data folder away and start with a new one",
+                file.display()
+            ),
+        }
+    }
 }
 
 const WHAT_TO_DO: &str = "Run the command on this machine with `hodei run --local`, start a server with `hodei dev`, \
@@ -69,12 +99,12 @@ pub(crate) fn find(flag: Option<&str>, environment: &Environment) -> Result<Serv
     let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
     let here = is_loopback(&host);
     let token = match &environment.token {
-        Some(token) => Some(token.clone()),
-        None if here => read_token(&environment.data_dir.join("admin.token"))?,
-        None => None,
+        Some(token) => Token::Known(token.clone()),
+        None if here => read_token(environment.data_dir.join("admin.token"))?,
+        None => Token::None,
     };
     match uri.scheme_str() {
-        Some("http") if !here && token.is_some() => bail!(
+        Some("http") if !here && !matches!(token, Token::None) => bail!(
             "{origin}: a token is sent over http:// only to this machine, and `{host}` is another one; use https:// \
              and HODEI_CA_FILE"
         ),
@@ -109,8 +139,8 @@ fn socket(environment: &Environment) -> Result<Server> {
         );
     }
     let token = match &environment.token {
-        Some(token) => Some(token.clone()),
-        None => read_token(&environment.data_dir.join("admin.token"))?,
+        Some(token) => Token::Known(token.clone()),
+        None => read_token(environment.data_dir.join("admin.token"))?,
     };
     Ok(Server {
         address: Address::Socket(path),
@@ -126,14 +156,14 @@ pub(crate) fn nobody_listens(path: &Path) -> anyhow::Error {
     )
 }
 
-/// The token in `file`, `None` if there is no such file.
+/// The token in `file`.
 ///
 /// # Errors
 /// If the file exists and can not be read.
-pub(crate) fn read_token(file: &Path) -> Result<Option<SecretString>> {
-    match std::fs::read_to_string(file) {
-        Ok(text) => Ok(Some(SecretString::new(text.trim().to_owned()))),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+pub(crate) fn read_token(file: PathBuf) -> Result<Token> {
+    match std::fs::read_to_string(&file) {
+        Ok(text) => Ok(Token::Known(SecretString::new(text.trim().to_owned()))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Token::Missing(file)),
         Err(error) => Err(error).with_context(|| {
             format!(
                 "can not read the token in {}; set HODEI_TOKEN, or run as its owner",
@@ -184,11 +214,29 @@ mod tests {
         environment.server = Some("http://127.0.0.1:1".into());
         assert_eq!(at(None, &environment), "http://127.0.0.1:1");
         assert_eq!(at(Some("http://[::1]:2"), &environment), "http://[::1]:2");
-        let token = find(None, &environment).expect("found").token.expect("read");
-        assert_eq!(token.expose(), "tok");
+        assert_eq!(token(&find(None, &environment).expect("found")), "tok");
         environment.token = Some(SecretString::new("own".into()));
-        let token = find(None, &environment).expect("found").token.expect("given");
-        assert_eq!(token.expose(), "own");
+        assert_eq!(token(&find(None, &environment).expect("found")), "own");
+    }
+
+    fn token(server: &Server) -> String {
+        let token = server.token.required().expect("not missing").expect("there");
+        token.expose().to_owned()
+    }
+
+    #[test]
+    fn a_token_file_that_is_missing_is_named() {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::create_dir(folder.path().join("run")).expect("created");
+        std::fs::write(folder.path().join("run/client.sock"), "").expect("written");
+        let environment = environment(folder.path());
+        for flag in [None, Some("http://127.0.0.1:1")] {
+            let server = find(flag, &environment).expect("found");
+            let error = server.token.required().expect_err("missing").to_string();
+            for word in ["admin.token is missing", "HODEI_TOKEN", "data folder"] {
+                assert!(error.contains(word), "{error}");
+            }
+        }
     }
 
     #[test]
@@ -198,7 +246,7 @@ mod tests {
         let mut environment = environment(folder.path());
         let server = find(Some("http://example.org:7420"), &environment).expect("no token, no danger");
         assert!(
-            server.token.is_none(),
+            matches!(server.token, Token::None),
             "the folder's own token stays on this machine"
         );
         environment.token = Some(SecretString::new("own".into()));

@@ -1,10 +1,11 @@
 //! What the process was started with, read once: everything below takes it as a value, so tests can inject it.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
+use anyhow::{Result, anyhow};
 use hodei_shared::secret::SecretString;
 
 /// The part of the environment that the command line looks at.
@@ -43,26 +44,42 @@ pub(crate) struct Terminal {
 
 impl Environment {
     /// Reads the process. `data_dir` applies the default where HODEI_DATA_DIR is not set.
-    pub(crate) fn of_process(data_dir: impl FnOnce(Option<PathBuf>) -> PathBuf) -> Self {
-        let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
-        let text = |name: &str| set(name).and_then(|value| value.into_string().ok());
-        let pair =
-            |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
-        Self {
-            server: text("HODEI_SERVER"),
-            token: text("HODEI_TOKEN").map(SecretString::new),
+    ///
+    /// # Errors
+    /// Names the variable whose value is no text.
+    pub(crate) fn of_process(data_dir: impl FnOnce(Option<PathBuf>) -> PathBuf) -> Result<Self> {
+        Self::of(std::env::vars_os().collect(), data_dir)
+    }
+
+    fn of(
+        all: BTreeMap<OsString, OsString>,
+        data_dir: impl FnOnce(Option<PathBuf>) -> PathBuf,
+    ) -> Result<Self> {
+        let set = |name: &str| {
+            all.get(OsStr::new(name))
+                .filter(|value| !value.is_empty())
+                .cloned()
+        };
+        let text =
+            |name: &str| set(name).map(|value| value.into_string().map_err(|value| no_text(name, &value)));
+        let pair = |(name, value): (&OsString, &OsString)| {
+            Some((name.to_str()?.to_owned(), value.to_str()?.to_owned()))
+        };
+        Ok(Self {
+            server: text("HODEI_SERVER").transpose()?,
+            token: text("HODEI_TOKEN").transpose()?.map(SecretString::new),
             ca_file: set("HODEI_CA_FILE").map(PathBuf::from),
-            namespace: text("HODEI_NAMESPACE").unwrap_or_default(),
+            namespace: text("HODEI_NAMESPACE").transpose()?.unwrap_or_default(),
             data_dir: data_dir(set("HODEI_DATA_DIR").map(PathBuf::from)),
             uid: rustix::process::geteuid().as_raw(),
             log: set("HODEI_LOG").is_some(),
             terminal: Terminal {
                 stdout: std::io::stdout().is_terminal(),
                 stderr: std::io::stderr().is_terminal(),
-                colour: set("NO_COLOR").is_none() && text("TERM").as_deref() != Some("dumb"),
+                colour: set("NO_COLOR").is_none() && set("TERM").as_deref() != Some(OsStr::new("dumb")),
             },
-            variables: std::env::vars_os().filter_map(pair).collect(),
-        }
+            variables: all.iter().filter_map(pair).collect(),
+        })
     }
 
     /// The variables that a job of `run --local` gets from its caller: PATH and LANG, or with `all` every one
@@ -79,9 +96,36 @@ impl Environment {
     }
 }
 
+/// The value of a token is not shown.
+fn no_text(name: &str, value: &OsStr) -> anyhow::Error {
+    match name {
+        "HODEI_TOKEN" => anyhow!("HODEI_TOKEN is not UTF-8, so it is no token"),
+        _ => anyhow!("{name}: `{}` is not UTF-8", value.to_string_lossy()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStringExt as _;
+
     use super::*;
+
+    #[test]
+    fn a_variable_that_is_no_text_is_named() {
+        for name in ["HODEI_SERVER", "HODEI_TOKEN", "HODEI_NAMESPACE"] {
+            let all = BTreeMap::from([(OsString::from(name), OsString::from_vec(b"a\xffb".to_vec()))]);
+            let error = Environment::of(all, Option::unwrap_or_default).expect_err("no text");
+            let said = error.to_string();
+            assert!(said.starts_with(name) && said.contains("not UTF-8"), "{said}");
+            assert_eq!(said.contains("a\u{fffd}b"), name != "HODEI_TOKEN", "{said}");
+        }
+        let all = BTreeMap::from([
+            ("HODEI_SERVER".into(), OsString::new()),
+            ("OTHER".into(), OsString::from_vec(vec![0xff])),
+        ]);
+        let environment = Environment::of(all, Option::unwrap_or_default).expect("empty is unset");
+        assert_eq!(environment.server, None);
+    }
 
     #[test]
     fn a_local_job_gets_nothing_of_hodei() {

@@ -42,7 +42,13 @@ fn main() -> ExitCode {
     {
         return platform::worker(folder);
     }
-    let environment = Environment::of_process(platform::data_dir);
+    let environment = match Environment::of_process(platform::data_dir) {
+        Ok(environment) => environment,
+        Err(wrong) => {
+            output::error(&format!("{wrong:#}"), environment::Terminal::default());
+            return ExitCode::from(failed.usage);
+        }
+    };
     let ran = panics::caught(|| run(command, &environment));
     let status = match ran {
         Ok(status) => status,

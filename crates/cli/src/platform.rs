@@ -4,42 +4,36 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Result;
-use tokio_util::sync::CancellationToken;
 
-use crate::args::ServeArgs;
-
-pub(crate) use hodei_server_bin::Ready;
-pub(crate) use hodei_server_bin::settings::{Mode, Settings};
+pub(crate) use hodei_server_bin::settings::{Flags, Mode, Settings};
+pub(crate) use hodei_server_bin::{Ready, Stop};
 
 /// The settings that result from flags, environment and file.
 ///
 /// # Errors
 /// If one of them is wrong.
-pub(crate) fn settings(mode: Mode, args: Option<&ServeArgs>) -> Result<Settings> {
-    let flags = args.map(|args| hodei_server_bin::settings::Flags {
-        config: args.config.clone(),
-        data_dir: args.data_dir.clone(),
-        listen: args.listen.clone(),
-        worker_listen: args.worker_listen.clone(),
-    });
-    Settings::load(mode, &flags.unwrap_or_default())
+pub(crate) fn settings(mode: Mode, flags: &Flags) -> Result<Settings> {
+    Settings::load(mode, flags)
 }
 
-/// Serves until `cancel` is; `ready` is called once clients can connect.
+/// Serves until `stop`; `ready` is called once clients can connect.
 ///
 /// # Errors
 /// If the server can not start, or does not end well.
 pub(crate) async fn serve(
     settings: Settings,
     ready: impl FnOnce(Ready) + Send + 'static,
-    cancel: CancellationToken,
+    stop: impl Into<Stop>,
 ) -> Result<()> {
-    hodei_server_bin::run(settings, ready, cancel).await
+    hodei_server_bin::run(settings, ready, stop).await
 }
 
 /// Logs what the server does to stderr.
-pub(crate) fn init_logging() {
-    hodei_server_bin::init_logging();
+///
+/// # Errors
+/// If HODEI_LOG is no filter.
+pub(crate) fn init_logging() -> Result<()> {
+    hodei_server_bin::init_logging()
 }
 
 /// The data folder that was asked for, or the default one.

@@ -91,10 +91,30 @@ pub(crate) fn constraint(text: &str) -> Result<String, String> {
     text.parse::<Constraint>().map(|c| c.to_string()).map_err(rule)
 }
 
-/// One line that is not too long.
+/// A name: one line that says something.
 pub(crate) fn name(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() {
+        return Err(broken(text, "is no name; leave it out for none"));
+    }
     if text.len() > text::MAX_LINE_BYTES || text.chars().any(char::is_control) {
         return Err(broken(text, "is not one line of at most 1024 bytes"));
+    }
+    Ok(text.to_owned())
+}
+
+/// An image: one word.
+pub(crate) fn image(text: &str) -> Result<String, String> {
+    let wrong = |c: char| c.is_control() || c.is_whitespace();
+    if text.is_empty() || text.len() > text::MAX_LINE_BYTES || text.chars().any(wrong) {
+        return Err(broken(text, "is not an image; write one such as alpine:3.22"));
+    }
+    Ok(text.to_owned())
+}
+
+/// A folder of the job, which may be relative.
+pub(crate) fn workdir(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() || text.contains('\0') {
+        return Err(broken(text, "is not a folder; leave it out for a private one"));
     }
     Ok(text.to_owned())
 }
@@ -149,6 +169,10 @@ mod tests {
             (env("=1").map(drop), "`=1`", "NAME=VALUE"),
             (env("A").map(drop), "`A`", "NAME=VALUE"),
             (name("a\nb").map(drop), "`a\\nb`", "one line"),
+            (name(" ").map(drop), "` `", "leave it out"),
+            (image("").map(drop), "``", "alpine"),
+            (image("a b").map(drop), "`a b`", "alpine"),
+            (workdir("").map(drop), "``", "private"),
             (label("x y=1").map(drop), "`x y`", "label key"),
             (request_id("").map(drop), "``", "1 to 255"),
         ] {

@@ -1,15 +1,16 @@
 //! `hodei run --local`: a server of its own that lives as long as the command, with everything on.
 //!
 //! The job runs in the caller's folder with the caller's PATH and LANG. The server removes what it made when it
-//! is told to end, and this command waits for that; another signal meanwhile ends it at once.
+//! is told to end, and this command waits for that, whatever signals come; another one meanwhile leaves the job no
+//! more time to end by itself.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 use hodei_jobs::v1;
 use tokio::sync::oneshot;
-use tokio_util::sync::CancellationToken;
 
 use super::run::Execution;
 use super::{Usage, request_id};
@@ -20,7 +21,7 @@ use crate::discovery::{self, Address, Server};
 use crate::environment::Environment;
 use crate::output::note;
 use crate::output::sink::Sink;
-use crate::platform::{self, Mode, Ready};
+use crate::platform::{self, Flags, Mode, Ready, Stop};
 use crate::signals::Interrupts;
 
 /// How long the server may take to end.
@@ -39,11 +40,17 @@ pub(crate) async fn run(args: RunArgs, environment: &Environment) -> Result<u8> 
         namespace: String::new(),
     };
     if environment.log {
-        platform::init_logging();
+        platform::init_logging()?;
     }
     let mut signals = Interrupts::listen()?;
-    let settings = platform::settings(Mode::Local, None)?;
-    let cancel = CancellationToken::new();
+    let settings = platform::settings(
+        Mode::Local,
+        &Flags {
+            config: args.config.clone(),
+            ..Flags::default()
+        },
+    )?;
+    let stop = Stop::default();
     let (tell, ready) = oneshot::channel();
     let server = platform::serve(
         settings,
@@ -51,7 +58,7 @@ pub(crate) async fn run(args: RunArgs, environment: &Environment) -> Result<u8> 
             // The receiver is only gone when the command is ending anyway.
             drop(tell.send(ready));
         },
-        cancel.clone(),
+        stop.clone(),
     );
     let sink = Sink::of_process(environment.terminal, args.raw);
     let job = async {
@@ -62,7 +69,11 @@ pub(crate) async fn run(args: RunArgs, environment: &Environment) -> Result<u8> 
         };
         match started {
             Ok(ready) => execute(ready, request, sink, signals, environment).await,
-            Err(signal) => Ok((signal.status(), signals)),
+            Err(signal) => Ok(Ended {
+                status: signal.status(),
+                signals,
+                left: false,
+            }),
         }
     };
     tokio::pin!(server, job);
@@ -74,23 +85,40 @@ pub(crate) async fn run(args: RunArgs, environment: &Environment) -> Result<u8> 
         }
         ended = &mut job => ended,
     };
-    cancel.cancel();
-    let left = async {
-        match ended {
-            Ok((status, mut signals)) => {
-                tokio::select! {
-                    biased;
-                    ended = tokio::time::timeout(SHUTDOWN, &mut server) => { tidied(ended); Ok(status) }
-                    signal = signals.next() => Ok(signal.status()),
-                }
-            }
-            Err(error) => {
-                tidied(tokio::time::timeout(SHUTDOWN, &mut server).await);
-                Err(error)
-            }
+    stop.end.cancel();
+    let mut server = pin!(tokio::time::timeout(SHUTDOWN, &mut server));
+    let Ended {
+        status,
+        mut signals,
+        left,
+    } = match ended {
+        Ok(ended) => ended,
+        Err(error) => {
+            tidied(server.await);
+            return Err(error);
         }
     };
-    left.await
+    if left {
+        stop.hurry.cancel();
+    }
+    loop {
+        tokio::select! {
+            biased;
+            ended = &mut server => {
+                tidied(ended);
+                return Ok(status);
+            }
+            _ = signals.next() => stop.hurry.cancel(),
+        }
+    }
+}
+
+/// How the job's part of this command ended.
+struct Ended {
+    status: u8,
+    signals: Interrupts,
+    /// Whether a person did not want to wait for the job's end.
+    left: bool,
 }
 
 fn tidied(ended: Result<Result<()>, tokio::time::error::Elapsed>) {
@@ -107,18 +135,23 @@ async fn execute(
     sink: Sink,
     signals: Interrupts,
     environment: &Environment,
-) -> Result<(u8, Interrupts)> {
+) -> Result<Ended> {
     let server = Server {
         address: Address::Socket(ready.socket),
-        token: discovery::read_token(&ready.admin_token_file)?,
+        token: discovery::read_token(ready.admin_token_file)?,
     };
     let mut execution = Execution {
         client: Client::connect(&server, environment.uid).await?,
         signals,
         asked: None,
         survives: false,
+        left: false,
         refused: Arc::default(),
     };
     let status = execution.run(request, sink, environment.terminal.stderr).await?;
-    Ok((status, execution.signals))
+    Ok(Ended {
+        status,
+        left: execution.left,
+        signals: execution.signals,
+    })
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use hodei_jobs::v1;
 use tokio::sync::Notify;
+use tonic::Code;
 
 use super::{Usage, connect, local, request_id};
 use crate::args::RunArgs;
@@ -56,6 +57,7 @@ pub(crate) async fn run(args: RunArgs, environment: &Environment) -> Result<u8> 
         signals: Interrupts::listen()?,
         asked: None,
         survives: true,
+        left: false,
         refused: Arc::default(),
     };
     let sink = Sink::of_process(environment.terminal, args.raw);
@@ -72,6 +74,8 @@ pub(crate) struct Execution {
     pub(crate) asked: Option<Interrupt>,
     /// Whether the job goes on when this command leaves.
     pub(crate) survives: bool,
+    /// A person did not want to wait for the job's end.
+    pub(crate) left: bool,
     /// The server has refused to cancel, for good.
     pub(crate) refused: Arc<Notify>,
 }
@@ -160,6 +164,7 @@ impl Execution {
                 signal = self.signals.next() => {
                     if signal == Interrupt::HangUp || self.asked.is_some() {
                         following.abort();
+                        self.left = true;
                         self.say_what_is_left(job_id, signal);
                         return Ok(None);
                     }
@@ -203,7 +208,8 @@ impl Execution {
         tokio::spawn(async move {
             while let Err(status) = jobs.clone().cancel_job(request.clone()).await {
                 tries_left -= 1;
-                if !is_transient(&status) || tries_left == 0 {
+                let passing = is_transient(&status) || status.code() == Code::DeadlineExceeded;
+                if !passing || tries_left == 0 {
                     let what = format!("cancel job {}", request.job_id);
                     note(&format!("{:#}", explain(&what, &status)));
                     return refused.notify_one();

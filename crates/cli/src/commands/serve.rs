@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::args::{ServeArgs, ServerArgs};
 use crate::environment::Environment;
 use crate::output::{note, print_text};
-use crate::platform::{self, Mode, Ready};
+use crate::platform::{self, Flags, Mode, Ready};
 use crate::signals::{Interrupt, Interrupts};
 
 /// `hodei dev`.
@@ -26,7 +26,7 @@ pub(crate) async fn dev(args: ServeArgs, environment: &Environment) -> Result<u8
 /// As [`dev`].
 pub(crate) async fn server(args: ServerArgs, environment: &Environment) -> Result<u8> {
     if args.print_config {
-        let mut text = platform::settings(Mode::Server, Some(&args.serve))?.print();
+        let mut text = platform::settings(Mode::Server, &flags(&args.serve))?.print();
         if !text.ends_with('\n') {
             text.push('\n');
         }
@@ -36,9 +36,18 @@ pub(crate) async fn server(args: ServerArgs, environment: &Environment) -> Resul
     serve(Mode::Server, &args.serve, environment).await
 }
 
+fn flags(args: &ServeArgs) -> Flags {
+    Flags {
+        config: args.config.clone(),
+        data_dir: args.data_dir.clone(),
+        listen: args.listen.clone(),
+        worker_listen: args.worker_listen.clone(),
+    }
+}
+
 async fn serve(mode: Mode, args: &ServeArgs, environment: &Environment) -> Result<u8> {
-    let settings = platform::settings(mode, Some(args))?;
-    platform::init_logging();
+    let settings = platform::settings(mode, &flags(args))?;
+    platform::init_logging()?;
     let mut signals = Interrupts::listen()?;
     let cancel = CancellationToken::new();
     let prefix = args

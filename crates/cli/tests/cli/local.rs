@@ -42,3 +42,40 @@ fn ctrl_c_cancels_the_job_whoever_is_in_the_process_group() {
         folder.local()
     );
 }
+
+#[test]
+fn however_often_ctrl_c_comes_nothing_is_left() {
+    let folder = Folder::new();
+    let stubborn = "trap '' INT TERM; echo up >&2; while :; do sleep 0.1; done";
+    let mut run = Running::start(&mut folder.command(&["run", "--local", "--", "sh", "-c", stubborn]));
+    run.until("up");
+    run.ctrl_c();
+    run.until("cancelling job");
+    run.ctrl_c();
+    run.until("left; job");
+    run.ctrl_c();
+    run.ctrl_c();
+    let said = run.end();
+    assert_eq!(said.status, Some(130), "{said:?}");
+    assert!(folder.local().is_empty(), "{:?}", folder.local());
+    assert!(folder.processes().is_empty(), "{:?}", folder.processes());
+}
+
+#[test]
+fn it_takes_the_providers_of_the_configuration_that_is_named() {
+    let folder = Folder::new();
+    let path = folder.path().join("mine.toml");
+    let text = "listen = \"127.0.0.1:1\"\n[[provider]]\nid = \"small\"\nkind = \"process\"\nlabels = { zone = \"b\" }\n";
+    std::fs::write(&path, text).expect("written");
+    let path = path.to_string_lossy().into_owned();
+    let job = ["--constraint", "zone = b", "--provider", "small", "--", "true"];
+    folder
+        .hodei(&[&["run", "--local", "--config", &path], &job[..]].concat())
+        .ok();
+    let mut by_variable = folder.command(&[&["run", "--local"], &job[..]].concat());
+    by_variable.env("HODEI_CONFIG", &path);
+    assert!(by_variable.status().expect("started").success());
+    std::fs::write(&path, "lisen = 1\n").expect("written");
+    let said = folder.hodei(&["run", "--local", "--config", &path, "--", "true"]);
+    said.fails(125, &["mine.toml:1:1", "lisen"]);
+}

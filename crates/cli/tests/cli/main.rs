@@ -2,4 +2,5 @@
 #![allow(clippy::print_stderr)]
 
 mod local;
+mod settings;
 mod world;

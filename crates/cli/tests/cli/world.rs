@@ -167,3 +167,37 @@ impl Drop for Running {
         }
     }
 }
+
+/// A `hodei dev` in a folder of its own.
+pub(crate) struct Dev {
+    pub(crate) folder: Folder,
+    server: Option<Running>,
+}
+
+impl Dev {
+    pub(crate) fn start() -> Self {
+        let folder = Folder::new();
+        let free = ["dev", "--listen", "127.0.0.1:0", "--worker-listen", "127.0.0.1:0"];
+        let mut command = folder.command(&free);
+        command.env("HODEI_LOG", "off");
+        let mut server = Running::start(&mut command);
+        server.until("ready ");
+        Self {
+            folder,
+            server: Some(server),
+        }
+    }
+
+    pub(crate) fn hodei(&self, arguments: &[&str]) -> Said {
+        self.folder.hodei(arguments)
+    }
+}
+
+impl Drop for Dev {
+    fn drop(&mut self) {
+        if let Some(server) = self.server.take() {
+            server.signal(Signal::TERM);
+            server.end();
+        }
+    }
+}

@@ -29,11 +29,30 @@ const JOBS_END: Duration = Duration::from_secs(15);
 /// How long tasks get to end after that.
 const TASKS_END: Duration = Duration::from_secs(5);
 
-/// Runs a server until `cancel`, then ends it in order. `ready` is called once when it serves.
+/// How a server is told to end.
+#[derive(Debug, Clone, Default)]
+pub struct Stop {
+    /// End in order.
+    pub end: CancellationToken,
+    /// Jobs that must end get no more time for it.
+    pub hurry: CancellationToken,
+}
+
+impl From<CancellationToken> for Stop {
+    fn from(end: CancellationToken) -> Self {
+        Self {
+            end,
+            ..Self::default()
+        }
+    }
+}
+
+/// Runs a server until `stop`, then ends it in order. `ready` is called once when it serves.
 ///
 /// # Errors
 /// What could not be used, and what to do; nothing of a server that did not start is left.
-pub async fn run(settings: Settings, ready: impl FnOnce(Ready), cancel: CancellationToken) -> Result<()> {
+pub async fn run(settings: Settings, ready: impl FnOnce(Ready), stop: impl Into<Stop>) -> Result<()> {
+    let stop = stop.into();
     harden::protect_memory();
     let (folder, left) = match settings.mode {
         Mode::Dev | Mode::Server => (DataFolder::take(&settings.data_dir)?, Vec::new()),
@@ -44,7 +63,7 @@ pub async fn run(settings: Settings, ready: impl FnOnce(Ready), cancel: Cancella
         Mode::Local => settings.within(folder.path()),
     };
     let cleaning = tokio::spawn(clean(left));
-    let ended = serve(&settings, &folder, ready, cancel).await;
+    let ended = serve(&settings, &folder, ready, &stop).await;
     if settings.mode == Mode::Local {
         // What others left is removed, or at least said; but it never decides how this server ended.
         let _ = cleaning.await;
@@ -67,7 +86,7 @@ async fn serve(
     settings: &Settings,
     folder: &DataFolder,
     ready: impl FnOnce(Ready),
-    cancel: CancellationToken,
+    stop: &Stop,
 ) -> Result<()> {
     let connections = doors::connections(harden::raise_descriptors(settings.mode, USEFUL_DESCRIPTORS));
     let bound = Bound::bind(settings, folder).await?;
@@ -94,7 +113,7 @@ async fn serve(
 
     let failed = tokio::select! {
         biased;
-        () = cancel.cancelled() => None,
+        () = stop.end.cancelled() => None,
         ended = open.join_next() => Some(match ended {
             Some(Err(error)) => anyhow!(error).context("a door failed"),
             Some(Ok(())) | None => anyhow!("a door closed by itself"),
@@ -104,7 +123,7 @@ async fn serve(
         Mode::Server => Shutdown::LeaveRunning,
         Mode::Dev | Mode::Local => Shutdown::EndAll,
     };
-    control::shutdown(&platform, what, JOBS_END).await;
+    control::shutdown(&platform, what, JOBS_END, stop.hurry.cancelled()).await;
     closing.cancel();
     while open.join_next().await.is_some() {}
     for socket in sockets {

@@ -42,7 +42,7 @@ async fn main() -> anyhow::Result<()> {
         worker_listen,
     };
     let settings = Settings::load(Mode::Server, &flags)?;
-    hodei_server_bin::init_logging();
+    hodei_server_bin::init_logging()?;
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let cancel = CancellationToken::new();
     let say = |ready: hodei_server_bin::Ready| {

@@ -184,8 +184,14 @@ impl Settings {
         let folder = std::path::absolute(&folder).context("the data folder has no absolute path")?;
         let asked = flags.config.clone().or_else(|| environment.config.clone());
         let file = match (mode, asked) {
-            // A command's own server is the same everywhere, whatever else this machine serves.
-            (Mode::Local, _) => ConfigFile::default(),
+            // Only providers count for a command's own server: addresses, names, keys and the folder are those of
+            // the server that the file was written for.
+            (Mode::Local, Some(path)) => ConfigFile {
+                providers: ConfigFile::read(&path)?.providers,
+                ..ConfigFile::default()
+            },
+            // It is the same everywhere, whatever else this machine serves.
+            (Mode::Local, None) => ConfigFile::default(),
             (_, Some(path)) => ConfigFile::read(&path)?,
             (_, None) => ConfigFile::read_if_there(&folder.join("hodei.toml"))?,
         };
@@ -200,11 +206,6 @@ impl Settings {
         let default_port = |port: u16| if mode == Mode::Local { 0 } else { port };
         let listen = flags.listen.as_ref().or(file.listen.as_ref());
         let worker_listen = flags.worker_listen.as_ref().or(file.worker_listen.as_ref());
-        for (name, value) in [("listen", listen), ("worker-listen", worker_listen)] {
-            if let (Mode::Local, Some(_)) = (mode, value) {
-                bail!("--{name} has no meaning with --local");
-            }
-        }
         Ok(Self {
             mode,
             listen: address("listen", listen, default_port(7420))?,

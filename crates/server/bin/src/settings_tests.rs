@@ -80,6 +80,44 @@ fn a_flag_wins_over_the_file() {
 }
 
 #[test]
+fn a_commands_own_server_takes_only_the_providers_of_the_file_that_is_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("mine.toml");
+    let text = "data_dir = \"/elsewhere\"\nlisten = \"0.0.0.0:1\"\nadmin_token_file = \"/t\"\n\
+                [[provider]]\nid = \"small\"\nkind = \"process\"\ncapacity = { cpus = 1 }\n";
+    std::fs::write(&path, text).expect("written");
+    let by_variable = Environment {
+        config: Some(path.clone()),
+        data_dir: Some(folder.path().to_owned()),
+        ..Environment::default()
+    };
+    let by_flag = Flags {
+        config: Some(path.clone()),
+        ..Flags::default()
+    };
+    for (flags, environment) in [
+        (Flags::default(), by_variable.clone()),
+        (
+            by_flag,
+            Environment {
+                config: Some("/nowhere".into()),
+                ..by_variable.clone()
+            },
+        ),
+    ] {
+        let settings = Settings::resolve(Mode::Local, &flags, &environment).expect("valid");
+        assert_eq!(settings.providers[0].id.as_str(), "small");
+        assert_eq!(settings.providers[0].cpu_millis, Some(1_000));
+        assert_eq!(settings.listen.to_string(), "127.0.0.1:0");
+        assert_eq!(settings.data_dir, folder.path());
+        assert_eq!(settings.admin_token_file, folder.path().join("admin.token"));
+    }
+    std::fs::write(&path, "provder = 1\n").expect("written");
+    let error = Settings::resolve(Mode::Local, &Flags::default(), &by_variable).expect_err("refused");
+    assert!(format!("{error:#}").contains("mine.toml:1:1:"), "{error:#}");
+}
+
+#[test]
 fn errors_name_file_line_and_column() {
     for (text, place, what) in [
         (

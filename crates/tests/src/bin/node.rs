@@ -52,7 +52,7 @@ fn serve(folder: PathBuf, life: &str) -> Result<()> {
     let mut settings = Settings::load(Mode::Dev, &flags)?;
     settings.worker_certificate_life = Duration::from_secs(life);
     settings.worker_binary = Some(std::env::current_exe().context("can not tell which program this is")?);
-    hodei_server_bin::init_logging();
+    hodei_server_bin::init_logging().expect("HODEI_LOG is a filter");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let ended = runtime.block_on(async {
         let mut term = signal(SignalKind::terminate())?;

@@ -17,12 +17,22 @@ pub enum Shutdown {
     EndAll,
 }
 
-/// Ends the loops and sessions. With [`Shutdown::EndAll`] running jobs get until `patience` to end as they are
-/// asked to, then their workers are destroyed under them.
-pub async fn shutdown(platform: &Arc<Platform>, what: Shutdown, patience: Duration) {
+/// Ends the loops and sessions. With [`Shutdown::EndAll`] running jobs get until `patience` or `hurry` to end as
+/// they are asked to, then their workers are destroyed under them.
+pub async fn shutdown(
+    platform: &Arc<Platform>,
+    what: Shutdown,
+    patience: Duration,
+    hurry: impl Future<Output = ()> + Send,
+) {
     platform.draining.cancel();
     if what == Shutdown::EndAll {
-        if let Err(error) = end_jobs(platform, patience).await {
+        let ended = tokio::select! {
+            biased;
+            () = hurry => Ok(()),
+            ended = end_jobs(platform, patience) => ended,
+        };
+        if let Err(error) = ended {
             tracing::warn!(%error, "running jobs could not be cancelled");
         }
         if let Err(error) = end_workers(platform).await {
