@@ -160,7 +160,7 @@ impl JobSpec {
     /// Every rule that is broken, each with field, value and rule.
     pub fn new(input: SpecInput) -> Result<Self, Vec<Invalid>> {
         let mut broken = Broken(Vec::new());
-        let name = broken.check(line("name", input.name));
+        let name = broken.check(name(input.name));
         let command = broken.check(command(input.command, input.script, input.interpreter));
         let env = broken.check(environment(input.env));
         let workdir = broken.check(workdir(input.workdir));
@@ -174,7 +174,7 @@ impl JobSpec {
         let priority = broken.check(priority(input.priority));
         let lost_after = broken.check(lost_after(input.lost_after));
         let grace = broken.check(grace(input.grace));
-        let image = broken.check(line("image", input.image));
+        let image = broken.check(optional(input.image, image));
         let (stdin, merge) = (input.stdin, input.merge);
         let spec = (|| {
             Some(Self {
@@ -192,7 +192,7 @@ impl JobSpec {
                 isolation: isolation?,
                 priority: priority?,
                 lost_after: lost_after?,
-                image: image.map(|image| Some(image).filter(|i| !i.is_empty()))?,
+                image: image?,
                 stdin,
                 merge,
             })
@@ -210,15 +210,29 @@ impl Broken {
     }
 }
 
-fn line(field: &'static str, value: String) -> Result<String, Invalid> {
+fn name(value: String) -> Result<String, Invalid> {
     if value.len() > text::MAX_LINE_BYTES || value.chars().any(char::is_control) {
         return Err(Invalid::new(
-            field,
+            "name",
             value,
             "is not one line of at most 1 KiB without control characters",
         ));
     }
+    if !value.is_empty() && value.trim().is_empty() {
+        return Err(Invalid::new("name", value, "is blank; leave it out for no name"));
+    }
     Ok(value)
+}
+
+fn image(value: &str) -> Result<String, Invalid> {
+    if value.len() > text::MAX_LINE_BYTES || value.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        return Err(Invalid::new(
+            "image",
+            value,
+            "is not an image: at most 1 KiB without spaces and control characters",
+        ));
+    }
+    Ok(value.to_owned())
 }
 
 fn optional<T>(value: String, parse: impl Fn(&str) -> Result<T, Invalid>) -> Result<Option<T>, Invalid> {
@@ -467,6 +481,42 @@ mod tests {
             "lost-after",
         ];
         assert_eq!(fields, want);
+    }
+
+    #[test]
+    fn what_is_empty_where_it_must_not_be_is_refused_and_named() {
+        type Change = fn(&mut SpecInput);
+        fn blank() -> String {
+            " ".to_owned()
+        }
+        let broken = |change: Change| {
+            let mut input = argv(&["true"]);
+            change(&mut input);
+            let broken = JobSpec::new(input).expect_err("refused");
+            broken.into_iter().map(|i| i.field).collect::<Vec<_>>()
+        };
+        let cases: [(&str, Change); 13] = [
+            ("name", |input| input.name = blank()),
+            ("image", |input| input.image = blank()),
+            ("image", |input| input.image = "two words".into()),
+            ("workdir", |input| input.workdir = blank()),
+            ("provider", |input| input.provider = blank()),
+            ("isolation", |input| input.isolation = blank()),
+            ("constraint", |input| input.constraints = vec![String::new()]),
+            ("retry-on", |input| input.retry_on = vec![String::new()]),
+            ("env", |input| {
+                drop(input.env.insert(String::new(), String::new()))
+            }),
+            ("label", |input| {
+                drop(input.labels.insert(String::new(), String::new()))
+            }),
+            ("command", |input| input.command = vec![String::new()]),
+            ("timeout", |input| input.timeout = Some(Duration::ZERO)),
+            ("cpus", |input| input.cpu_millis = Some(0)),
+        ];
+        for (field, change) in cases {
+            assert_eq!(broken(change), [field]);
+        }
     }
 
     #[test]
