@@ -16,7 +16,8 @@ pub(crate) const READER_GONE: u8 = 141;
 /// A wrong flag or value.
 pub(crate) const USAGE: u8 = 2;
 
-const TIMED_OUT: u8 = 124;
+/// Time was up: the attempt's, or that of `job wait --timeout`.
+pub(crate) const TIMED_OUT: u8 = 124;
 const SIGNAL_BASE: i32 = 128;
 
 /// Whether nothing about the job's state will change any more.

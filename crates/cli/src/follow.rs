@@ -16,10 +16,11 @@ use crate::errors::{explain, is_transient};
 use crate::exit::is_terminal;
 use crate::output::sink::Sink;
 use crate::output::{note, written};
+use crate::seek;
+use crate::waiting::{self, Hopeless};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-const QUIET_WAIT: Duration = Duration::from_secs(3);
 
 /// Which attempts are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,8 +43,12 @@ pub(crate) struct Follow<'a> {
     pub(crate) attempts: Attempts,
     /// How long the server may be away.
     pub(crate) patience: Duration,
-    /// Whether to say that the job waits.
-    pub(crate) hint: bool,
+    /// Where to begin in the attempts up to a number; later ones are printed whole.
+    pub(crate) begin: (seek::Start, u32),
+    /// The only stream that is of interest to `begin`.
+    pub(crate) only: Option<v1::Stream>,
+    /// What to do about a job that nothing can hold.
+    pub(crate) hopeless: Hopeless,
 }
 
 impl Follow<'_> {
@@ -54,7 +59,19 @@ impl Follow<'_> {
     /// `ReaderGone` if nobody reads the output; what the server refused; or that it stayed away for too long.
     pub(crate) async fn run(&self, sink: &mut Sink) -> Result<Option<v1::Job>> {
         let (seen, look) = watch::channel(None);
-        let watching = watch_job(self.client, self.job_id, self.patience, Some(seen));
+        let telling = waiting::tell(self.client, self.job_id, self.hopeless, look.clone());
+        let watching = async {
+            let watching = watch_job(self.client, self.job_id, self.patience, Some(seen));
+            tokio::pin!(watching, telling);
+            tokio::select! {
+                biased;
+                job = &mut watching => job,
+                told = &mut telling => match told {
+                    Ok(()) => watching.await,
+                    Err(error) => Err(error),
+                },
+            }
+        };
         let printing = self.print(look, sink);
         tokio::pin!(watching, printing);
         if let Attempts::Only(_) = self.attempts {
@@ -77,9 +94,6 @@ impl Follow<'_> {
             Attempts::From(number) | Attempts::Only(number) => number,
             Attempts::Last => last_attempt(&self.seen(&mut look, |_| true).await?).unwrap_or(1),
         };
-        if self.hint {
-            self.say_that_it_waits(&mut look).await?;
-        }
         let mut printed = None;
         let there = |job: &v1::Job, from: u32| job.attempts.iter().map(|a| a.number).find(|n| *n >= from);
         loop {
@@ -97,7 +111,7 @@ impl Follow<'_> {
             {
                 note(&format!("{}; attempt {number} follows", ended(before)));
             }
-            self.print_attempt(number, sink).await?;
+            self.print_attempt(&job, number, sink).await?;
             if let Attempts::Only(_) = self.attempts {
                 break;
             }
@@ -117,27 +131,19 @@ impl Follow<'_> {
         job.with_context(|| format!("lost sight of job {}", self.job_id))
     }
 
-    async fn say_that_it_waits(&self, look: &mut watch::Receiver<Option<v1::Job>>) -> Result<()> {
-        let begun = self.seen(look, |job| !job.attempts.is_empty() || is_terminal(job));
-        if let Ok(begun) = tokio::time::timeout(QUIET_WAIT, begun).await {
-            return begun.map(drop);
-        }
-        let reason = look
-            .borrow()
-            .as_ref()
-            .map(|job| job.reason.clone())
-            .unwrap_or_default();
-        let reason = if reason.is_empty() { "queued" } else { &reason };
-        note(&format!(
-            "job {} waits ({reason}); `hodei job why {}` says for what",
-            self.job_id, self.job_id
-        ));
-        Ok(())
-    }
-
-    async fn print_attempt(&self, number: u32, sink: &mut Sink) -> Result<()> {
+    async fn print_attempt(&self, job: &v1::Job, number: u32, sink: &mut Sink) -> Result<()> {
         let mut outage = Outage::new(self.job_id, self.patience, false);
-        let mut reader = Reader::new(self.job_id, number);
+        let output = seek::Output {
+            client: self.client,
+            job,
+            attempt: number,
+            only: self.only,
+        };
+        let position = match self.begin {
+            (start, last) if number <= last => output.position(start).await?,
+            _ => 0,
+        };
+        let mut reader = Reader::new(self.job_id, number, position);
         loop {
             match reader.read(self.client, true, sink, &mut outage).await? {
                 Read::End(end) if end.attempt_ended => {
@@ -153,21 +159,21 @@ impl Follow<'_> {
     }
 }
 
-/// Prints what one attempt has printed until now.
+/// Prints what one attempt has printed from `start` until now.
 ///
 /// # Errors
 /// As [`Follow::run`].
 pub(crate) async fn print_once(
-    client: &Client,
-    job_id: &str,
-    number: u32,
+    output: seek::Output<'_>,
+    start: seek::Start,
     patience: Duration,
     sink: &mut Sink,
 ) -> Result<()> {
-    let mut outage = Outage::new(job_id, patience, true);
-    let mut reader = Reader::new(job_id, number);
+    let number = output.attempt;
+    let mut outage = Outage::new(&output.job.id, patience, true);
+    let mut reader = Reader::new(&output.job.id, number, output.position(start).await?);
     loop {
-        match reader.read(client, false, sink, &mut outage).await? {
+        match reader.read(output.client, false, sink, &mut outage).await? {
             Read::End(end) => {
                 if end.attempt_ended && !end.complete {
                     note(&format!("some output of attempt {number} is missing"));
@@ -231,12 +237,12 @@ enum Read {
 }
 
 impl Reader {
-    fn new(job_id: &str, attempt: u32) -> Self {
+    fn new(job_id: &str, attempt: u32, position: u64) -> Self {
         Self {
             request: v1::ReadOutputRequest {
                 job_id: job_id.to_owned(),
                 attempt,
-                position: 0,
+                position,
                 follow: false,
             },
         }
@@ -293,7 +299,7 @@ impl Reader {
                 .min(length);
             at += length as u64;
             if known < length {
-                written(blocking(|| sink.write(run.stream(), &bytes[known..])))?;
+                written(blocking(|| sink.write(run.stream(), run.at_ms, &bytes[known..])))?;
                 *position = at;
             }
         }
@@ -375,7 +381,8 @@ pub(crate) fn last_attempt(job: &v1::Job) -> Option<u32> {
     job.attempts.iter().map(|attempt| attempt.number).max()
 }
 
-fn ended(attempt: &v1::Attempt) -> String {
+/// How an attempt ended, for people.
+pub(crate) fn ended(attempt: &v1::Attempt) -> String {
     let state = view::attempt_state(attempt.state());
     let why = match (&attempt.exit_code, &attempt.signal, attempt.reason.as_str()) {
         (Some(code), None, "exit_code") => format!(" with exit code {code}"),

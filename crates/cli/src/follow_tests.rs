@@ -148,7 +148,9 @@ async fn follow(fake: Fake, attempts: Attempts, sink: &mut Sink) -> Followed {
         job_id: "ID",
         attempts,
         patience: Duration::from_secs(20),
-        hint: false,
+        begin: (seek::Start::First, 0),
+        only: None,
+        hopeless: Hopeless::Wait,
     };
     let result = tokio::time::timeout(Duration::from_secs(30), follow.run(sink)).await;
     server.abort();

@@ -7,6 +7,7 @@
 
 mod args;
 mod commands;
+mod complete;
 mod connection;
 mod convert;
 mod discovery;
@@ -17,18 +18,23 @@ mod follow;
 mod output;
 mod panics;
 mod platform;
+mod seek;
 mod signals;
+mod spec;
 mod usage;
 mod values;
+mod waiting;
 
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 
-use crate::args::{Command, WorkerCommand};
+use crate::args::Command;
+use crate::args::machines::WorkerCommand;
 use crate::environment::Environment;
 
 fn main() -> ExitCode {
+    complete::answer();
     let arguments: Vec<_> = std::env::args_os().collect();
     let failed = usage::failure_status(&arguments);
     let command = match usage::parse(arguments) {
@@ -42,6 +48,9 @@ fn main() -> ExitCode {
     {
         return platform::worker(folder);
     }
+    if let Some(printed) = commands::scripts::run(&command) {
+        return ended(printed.map(|()| 0), failed, environment::Terminal::default());
+    }
     let environment = match Environment::of_process(platform::data_dir) {
         Ok(environment) => environment,
         Err(wrong) => {
@@ -50,11 +59,16 @@ fn main() -> ExitCode {
         }
     };
     let ran = panics::caught(|| run(command, &environment));
-    let status = match ran {
+    ended(ran, failed, environment.terminal)
+}
+
+/// Says what went wrong, if something did. That nobody reads is no error.
+fn ended(result: Result<u8>, failed: usage::FailureStatus, terminal: environment::Terminal) -> ExitCode {
+    let status = match result {
         Ok(status) => status,
         Err(error) if error.is::<errors::ReaderGone>() => 0,
         Err(error) => {
-            output::error(&format!("{error:#}"), environment.terminal);
+            output::error(&format!("{error:#}"), terminal);
             match error.is::<commands::Usage>() {
                 true => failed.usage,
                 false => failed.other,
@@ -86,6 +100,7 @@ fn run(command: Command, environment: &Environment) -> Result<u8> {
                 command: Some(command),
                 ..
             }) => commands::worker::run(command, environment).await,
+            Command::Completions(_) | Command::Man(_) => Ok(0),
             Command::Worker(_) => Err(commands::Usage("--folder is missing".to_owned()).into()),
         }
     });

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Result;
+use hodei_jobs::v1;
+use hodei_shared::Invalid;
 
 pub(crate) use hodei_server_bin::settings::{Flags, Mode, Settings};
 pub(crate) use hodei_server_bin::{Ready, Stop};
@@ -14,6 +16,11 @@ pub(crate) use hodei_server_bin::{Ready, Stop};
 /// If one of them is wrong.
 pub(crate) fn settings(mode: Mode, flags: &Flags) -> Result<Settings> {
     Settings::load(mode, flags)
+}
+
+/// The server's rules that a job breaks.
+pub(crate) fn broken_rules(spec: &v1::JobSpec) -> Vec<Invalid> {
+    hodei_server_bin::broken_rules(spec.clone())
 }
 
 /// Serves until `stop`; `ready` is called once clients can connect.

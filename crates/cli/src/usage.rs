@@ -47,7 +47,7 @@ pub(crate) fn parse(arguments: Vec<OsString>) -> Result<Cli, u8> {
         Some((index, argument)) => {
             Err(Cli::command().error(ErrorKind::InvalidUtf8, not_text(index, argument)))
         }
-        None => Cli::try_parse_from(&arguments).map_err(|error| suggest_job_verb(error, &arguments)),
+        None => Cli::try_parse_from(&arguments).map_err(|error| suggest(error, &arguments)),
     };
     parsed.map_err(|error| {
         // Nobody is left to be told that nobody reads.
@@ -66,16 +66,65 @@ fn not_text(index: usize, argument: &OsStr) -> String {
     )
 }
 
-/// `hodei logs` means `hodei job logs`.
-fn suggest_job_verb(mut error: clap::Error, arguments: &[OsString]) -> clap::Error {
+/// What other tools call a command, and what it is here.
+const ELSEWHERE: [(&str, &str); 24] = [
+    ("ps", "job list"),
+    ("ls", "job list"),
+    ("jobs", "job list"),
+    ("squeue", "job list"),
+    ("status", "job get"),
+    ("show", "job get"),
+    ("inspect", "job get"),
+    ("describe", "job get"),
+    ("kill", "job cancel"),
+    ("stop", "job cancel"),
+    ("rm", "job cancel"),
+    ("delete", "job cancel"),
+    ("abort", "job cancel"),
+    ("scancel", "job cancel"),
+    ("rerun", "job retry"),
+    ("restart", "job retry"),
+    ("log", "job logs"),
+    ("output", "job logs"),
+    ("explain", "job why"),
+    ("exec", "run"),
+    ("start", "dev"),
+    ("up", "dev"),
+    ("serve", "server"),
+    ("nodes", "worker list"),
+];
+
+/// `hodei logs` means `hodei job logs`, `hodei ps` means `hodei job list`, `hodei job kill` `hodei job cancel`.
+fn suggest(mut error: clap::Error, arguments: &[OsString]) -> clap::Error {
+    if error.kind() != ErrorKind::InvalidSubcommand {
+        return error;
+    }
+    let Some(wrong) = error.get(ContextKind::InvalidSubcommand).map(ToString::to_string) else {
+        return error;
+    };
     let cli = Cli::command();
-    let verb = arguments.get(1).and_then(|word| word.to_str()).filter(|word| {
-        let jobs = cli.find_subcommand("job");
-        error.kind() == ErrorKind::InvalidSubcommand
-            && jobs.is_some_and(|job| job.find_subcommand(word).is_some())
-    });
-    if let Some(verb) = verb {
-        let right = format!("job {verb}");
+    let noun = arguments
+        .get(1)
+        .and_then(|word| word.to_str())
+        .filter(|word| *word != wrong);
+    let here = |verb: &str| match noun {
+        // What follows is said behind the noun that was typed.
+        Some(noun) => verb.strip_prefix(noun).map_or(verb, str::trim_start).to_owned(),
+        None => verb.to_owned(),
+    };
+    let of_jobs = cli
+        .find_subcommand("job")
+        .is_some_and(|job| job.find_subcommand(&wrong).is_some());
+    let elsewhere = ELSEWHERE.iter().find(|(word, _)| *word == wrong);
+    let right = match (noun, elsewhere) {
+        (None, Some((_, right))) => Some((*right).to_owned()),
+        (None, None) if of_jobs => Some(format!("job {wrong}")),
+        (Some("job"), Some((_, right))) if right.starts_with("job ") => Some(here(right)),
+        (Some("worker" | "provider"), Some((_, "job list"))) => Some("list".to_owned()),
+        (Some("worker" | "provider"), Some((_, "job get"))) => Some("get".to_owned()),
+        _ => None,
+    };
+    if let Some(right) = right {
         error.insert(
             ContextKind::SuggestedSubcommand,
             ContextValue::Strings(vec![right]),

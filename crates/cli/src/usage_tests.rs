@@ -2,14 +2,17 @@
 
 use std::os::unix::ffi::OsStringExt as _;
 
-use crate::args::{Command, JobCommand, RunArgs, WorkerCommand};
+use crate::args::Command;
+use crate::args::jobs::JobCommand;
+use crate::args::machines::WorkerCommand;
+use crate::args::run::RunArgs;
 use crate::output::Format;
 
 use super::*;
 
 fn cli(words: &[&str]) -> Result<Cli, String> {
     let arguments: Vec<OsString> = ["hodei"].iter().chain(words).map(OsString::from).collect();
-    Cli::try_parse_from(&arguments).map_err(|error| suggest_job_verb(error, &arguments).to_string())
+    Cli::try_parse_from(&arguments).map_err(|error| suggest(error, &arguments).to_string())
 }
 
 fn run(words: &[&str]) -> RunArgs {
@@ -88,7 +91,11 @@ fn job_flags_are_read() {
         "--",
         "true",
     ]);
-    let spec = crate::convert::job_spec(&args.job, vec![("A".into(), "0".into())], None).expect("valid");
+    let base = crate::spec::Base {
+        env: vec![("A".into(), "0".into())],
+        folder: None,
+    };
+    let spec = crate::spec::one(&args.job, &base).expect("valid");
     assert_eq!(
         (spec.cpu_millis, spec.memory_bytes, spec.timeout_ms),
         (500, 2 << 30, 5_400_000)
@@ -155,14 +162,14 @@ fn the_format_may_come_last_or_before_the_command() {
         .expect("valid")
         .command
     {
-        Command::Job(JobCommand::List(args)) => assert_eq!(args.output.output, Format::Json),
+        Command::Job(JobCommand::List(args)) => assert_eq!(args.output.format, Format::Json),
         other => panic!("{other:?}"),
     }
     match cli(&["job", "submit", "-o", "yaml", "--", "true"])
         .expect("valid")
         .command
     {
-        Command::Job(JobCommand::Submit(args)) => assert_eq!(args.output, Some(Format::Yaml)),
+        Command::Job(JobCommand::Submit(args)) => assert_eq!(args.result.format, Some(Format::Yaml)),
         other => panic!("{other:?}"),
     }
 }
@@ -185,16 +192,74 @@ fn worker_is_a_program_with_a_folder_or_a_noun_with_verbs() {
 
 #[test]
 fn a_wrong_verb_suggests_the_right_one() {
-    assert!(
-        cli(&["logs", "x"])
-            .expect_err("no such command")
-            .contains("job logs")
+    for (typed, right) in [
+        (&["logs", "x"][..], "'job logs'"),
+        (&["submit", "x"], "'job submit'"),
+        (&["list"], "'job list'"),
+        (&["ps"], "'job list'"),
+        (&["ls", "-a"], "'job list'"),
+        (&["kill", "x"], "'job cancel'"),
+        (&["exec", "x"], "'run'"),
+        (&["up"], "'dev'"),
+        (&["job", "cancle", "x"], "'cancel'"),
+        (&["job", "kill", "x"], "'cancel'"),
+        (&["job", "ps"], "'list'"),
+        (&["job", "status", "x"], "'get'"),
+        (&["worker", "ps"], "'list'"),
+        (&["provider", "show", "x"], "'get'"),
+    ] {
+        let error = cli(typed).expect_err("no such command");
+        assert!(
+            error.contains(&format!("similar subcommand exists: {right}")),
+            "{typed:?}: {error}"
+        );
+    }
+    assert!(cli(&["job", "ls"]).is_ok(), "an alias");
+}
+
+/// What people read first. A change of it is meant to be seen in review.
+#[test]
+fn help_texts_are_as_they_were() {
+    let mut all = String::new();
+    let mut cli = Cli::command().term_width(100);
+    cli.build();
+    help("hodei", &mut cli, &mut all);
+    insta::assert_snapshot!("help", all);
+}
+
+fn help(path: &str, command: &mut clap::Command, all: &mut String) {
+    if command.is_hide_set() || command.get_name() == "help" {
+        return;
+    }
+    *all += &format!(
+        "$ {path} --help\n{}\n\n",
+        command.render_long_help().to_string().trim_end()
     );
-    assert!(
-        cli(&["job", "cancle", "x"])
-            .expect_err("no such command")
-            .contains("cancel")
-    );
+    for sub in command.get_subcommands_mut() {
+        let path = format!("{path} {}", sub.get_name());
+        help(&path, sub, all);
+    }
+}
+
+#[test]
+fn every_command_has_an_example() {
+    let cli = Cli::command();
+    let jobs = cli.find_subcommand("job").expect("there").get_subcommands();
+    for command in cli
+        .get_subcommands()
+        .chain(jobs)
+        .filter(|command| !command.is_hide_set())
+    {
+        let after = command
+            .get_after_help()
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        assert!(
+            after.contains("Examples:\n  "),
+            "{} has no example",
+            command.get_name()
+        );
+    }
 }
 
 #[test]

@@ -4,7 +4,9 @@
 use std::str::FromStr;
 
 use hodei_shared::constraint::Constraint;
-use hodei_shared::{Invalid, duration, labels, resources, text};
+use hodei_shared::{Invalid, labels, resources, text};
+
+use crate::args::jobs::AttemptChoice;
 
 const LOST_AFTER_MS: std::ops::RangeInclusive<u64> = 60_000..=86_400_000;
 
@@ -49,8 +51,65 @@ pub(crate) fn lost_after(text: &str) -> Result<u64, String> {
     }
 }
 
+/// Milliseconds, possibly none.
+pub(crate) fn duration(text: &str) -> Result<u64, String> {
+    milliseconds("duration", text)
+}
+
+/// Milliseconds from a number of seconds.
+pub(crate) fn seconds(text: &str) -> Result<u64, String> {
+    /// Ten years.
+    const LONGEST: f64 = 3_650.0 * 86_400.0;
+    let seconds = text
+        .parse()
+        .ok()
+        .filter(|seconds| (0.0..=LONGEST).contains(seconds));
+    let seconds: f64 = seconds.ok_or_else(|| {
+        broken(
+            text,
+            "is not a number of seconds; write 90, or a duration such as 10m",
+        )
+    })?;
+    // In range, so it fits.
+    Ok((seconds * 1_000.0).round() as u64)
+}
+
+/// The number of an attempt, or `all`.
+pub(crate) fn attempt(text: &str) -> Result<AttemptChoice, String> {
+    if text == "all" {
+        return Ok(AttemptChoice::All);
+    }
+    let number = text.parse().ok().filter(|number| *number > 0);
+    number
+        .map(AttemptChoice::Number)
+        .ok_or_else(|| broken(text, "is not an attempt; write 1 or more, or all"))
+}
+
+/// A moment, or how long ago it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Since {
+    /// Milliseconds before now.
+    Ago(u64),
+    /// Milliseconds since the epoch.
+    At(i64),
+}
+
+/// A duration or an RFC 3339 time.
+pub(crate) fn since(text: &str) -> Result<Since, String> {
+    if let Ok(at) = text.parse::<jiff::Timestamp>() {
+        return Ok(Since::At(at.as_millisecond()));
+    }
+    let ago = duration(text).map(Since::Ago);
+    ago.map_err(|_| {
+        broken(
+            text,
+            "is neither a duration such as 10m nor a time such as 2026-01-31T08:00:00Z",
+        )
+    })
+}
+
 fn milliseconds(field: &'static str, text: &str) -> Result<u64, String> {
-    let duration = duration::parse(field, text).map_err(rule)?;
+    let duration = hodei_shared::duration::parse(field, text).map_err(rule)?;
     u64::try_from(duration.as_millis()).map_err(|_| broken(text, "is too long"))
 }
 

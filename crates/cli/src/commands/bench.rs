@@ -7,12 +7,12 @@ use futures::stream::{self, StreamExt as _};
 use hodei_jobs::v1;
 use serde::Serialize;
 
-use super::{Usage, connect, request_id};
-use crate::args::BenchArgs;
+use super::{connect, request_id};
+use crate::args::run::BenchArgs;
 use crate::connection::Client;
-use crate::convert;
 use crate::environment::Environment;
 use crate::output::{Shown, note, print};
+use crate::spec;
 
 /// What a bench job needs when nothing is asked for: so little that slots decide how many run at once.
 const CPU_MILLIS: u64 = 10;
@@ -101,11 +101,11 @@ struct Sample {
 /// # Errors
 /// What the server refused, or that it can not be reached.
 pub(crate) async fn bench(args: BenchArgs, environment: &Environment) -> Result<u8> {
-    let mut spec = convert::job_spec(&args.job, Vec::new(), None).map_err(Usage::from)?;
-    if args.job.cpus.is_none() {
+    let mut spec = spec::one(&args.job, &spec::Base::default())?;
+    if spec.cpu_millis == 0 {
         spec.cpu_millis = CPU_MILLIS;
     }
-    if args.job.memory.is_none() {
+    if spec.memory_bytes == 0 {
         spec.memory_bytes = MEMORY_BYTES;
     }
     let client = connect(&args.connect, environment).await?;
@@ -127,7 +127,7 @@ pub(crate) async fn bench(args: BenchArgs, environment: &Environment) -> Result<
         samples.push(sample?);
     }
     let report = report(&samples, args.slots, began.elapsed());
-    print(args.output.output, &report)?;
+    print(args.output.format, &report)?;
     Ok(u8::from(report.failed > 0))
 }
 

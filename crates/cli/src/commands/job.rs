@@ -1,16 +1,22 @@
-//! `hodei job …` apart from following: one call each, and its answer printed.
+//! `hodei job …` apart from following and from what is done to many jobs.
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
+use futures::stream::{self, StreamExt as _};
 use hodei_jobs::{v1, view};
 
 use super::wait::all;
-use super::{Usage, connect, logs, request_id, wait};
-use crate::args::{CancelArgs, GetJobArgs, JobCommand, ListArgs, RetryArgs, SubmitArgs};
-use crate::connection::call;
+use super::{Usage, connect, logs, many, request_id, wait};
+use crate::args::jobs::{FilterArgs, JobCommand, ListArgs, ShowArgs, SubmitArgs};
+use crate::connection::{Client, call};
 use crate::convert;
 use crate::environment::Environment;
-use crate::exit;
 use crate::output::{Format, error, note, print, print_text};
+use crate::spec;
+
+/// The largest page that a server answers.
+pub(super) const PAGE: u32 = 1_000;
+/// How many jobs are on their way to the server at once.
+pub(super) const AT_ONCE: usize = 16;
 
 /// Runs one of the `job` commands.
 ///
@@ -23,15 +29,15 @@ pub(crate) async fn run(command: JobCommand, environment: &Environment) -> Resul
         JobCommand::Get(args) => get(args, environment).await,
         JobCommand::Wait(args) => wait::wait(args, environment).await,
         JobCommand::Logs(args) => logs::logs(args, environment).await,
-        JobCommand::Cancel(args) => cancel(args, environment).await,
-        JobCommand::Retry(args) => retry(args, environment).await,
+        JobCommand::Cancel(args) => many::cancel(args, environment).await,
+        JobCommand::Retry(args) => many::retry(args, environment).await,
         JobCommand::Why(args) => why(args, environment).await,
         JobCommand::Events(args) => events(args, environment).await,
     }
 }
 
 /// Prints a job, or its id alone where no format was asked for.
-fn print_new(job: v1::Job, format: Option<Format>) -> Result<u8> {
+pub(super) fn print_new(job: v1::Job, format: Option<Format>) -> Result<u8> {
     match format {
         Some(format) => print(format, &view::Job::from(job))?,
         None => print_text(&format!("{}\n", job.id))?,
@@ -40,134 +46,160 @@ fn print_new(job: v1::Job, format: Option<Format>) -> Result<u8> {
 }
 
 async fn submit(args: SubmitArgs, environment: &Environment) -> Result<u8> {
-    let request = v1::QueueJobRequest {
-        spec: Some(convert::job_spec(&args.job, Vec::new(), None).map_err(Usage::from)?),
-        request_id: request_id(args.job.idempotency_key.clone()),
-        namespace: environment.namespace.clone(),
-    };
+    let specs = spec::jobs(&args.job, &spec::Base::default())?;
+    if args.dry_run {
+        spec::dry_run(specs, args.result.format)?;
+        return Ok(0);
+    }
     let client = connect(&args.connect, environment).await?;
-    print_new(client.queue(request).await?, args.output)
+    let key = args.job.idempotency_key;
+    if let [only] = specs.as_slice() {
+        let request = request(only.clone(), request_id(key), environment);
+        return print_new(client.queue(request).await?, args.result.format);
+    }
+    submit_all(&client, specs, key, args.result.format, environment).await
 }
 
-async fn list(args: ListArgs, environment: &Environment) -> Result<u8> {
-    let labels = hodei_shared::labels::Labels::new(args.label).map_err(Usage::from)?;
-    let request = v1::ListJobsRequest {
-        labels: labels
-            .iter()
-            .map(|(key, value)| (key.to_owned(), value.to_owned()))
-            .collect(),
-        states: args
+fn request(spec: v1::JobSpec, request_id: String, environment: &Environment) -> v1::QueueJobRequest {
+    v1::QueueJobRequest {
+        spec: Some(spec),
+        request_id,
+        namespace: environment.namespace.clone(),
+    }
+}
+
+/// Queues the jobs of a file. Each is tried, and ids are printed in the file's order as they come.
+async fn submit_all(
+    client: &Client,
+    specs: Vec<v1::JobSpec>,
+    key: Option<String>,
+    format: Option<Format>,
+    environment: &Environment,
+) -> Result<u8> {
+    let count = specs.len();
+    let queue = |(index, spec): (usize, v1::JobSpec)| {
+        // Of one key for all, each job gets its own.
+        let key = key.as_ref().map(|key| format!("{key}.{}", index + 1));
+        client.queue(request(spec, request_id(key), environment))
+    };
+    let mut answers = stream::iter(specs.into_iter().enumerate())
+        .map(queue)
+        .buffered(AT_ONCE)
+        .enumerate();
+    let (mut jobs, mut refused) = (Vec::new(), 0);
+    while let Some((index, answer)) = answers.next().await {
+        match answer {
+            Ok(job) if format.is_none() => print_text(&format!("{}\n", job.id))?,
+            Ok(job) => jobs.push(view::Job::from(job)),
+            Err(why) => {
+                refused += 1;
+                error(
+                    &format!("job {} of {count}: {why:#}", index + 1),
+                    environment.terminal,
+                );
+            }
+        }
+    }
+    if let Some(format) = format {
+        print(format, &all(jobs))?;
+    }
+    Ok(u8::from(refused > 0))
+}
+
+/// A request for the first page of the jobs that `filter` wants.
+pub(super) fn filtered(filter: FilterArgs) -> Result<v1::ListJobsRequest> {
+    Ok(v1::ListJobsRequest {
+        labels: convert::labels(filter.label).map_err(Usage::from)?,
+        states: filter
             .state
             .into_iter()
             .map(|word| convert::state(word).into())
             .collect(),
-        page_size: args.limit,
-        page_token: args.page_token,
-    };
-    let client = connect(&args.connect, environment).await?;
-    let page = call(
+        page_size: PAGE,
+        page_token: String::new(),
+    })
+}
+
+/// One page of jobs.
+pub(super) async fn page(client: &Client, request: &v1::ListJobsRequest) -> Result<v1::ListJobsResponse> {
+    call(
         "list jobs",
         &client.jobs,
-        &request,
+        request,
         |mut service, request| async move { service.list_jobs(request).await },
     )
-    .await?;
-    let page = view::Jobs::from(page);
-    print(args.output.output, &page)?;
-    if matches!(args.output.output, Format::Table | Format::Wide | Format::Name) {
-        if page.jobs.is_empty() {
+    .await
+}
+
+async fn list(args: ListArgs, environment: &Environment) -> Result<u8> {
+    let mut request = filtered(args.filter)?;
+    request.page_token = args.page_token;
+    let client = connect(&args.connect, environment).await?;
+    let mut wanted = args.limit;
+    let mut jobs = Vec::new();
+    // A page may be shorter than asked for: large jobs fill one early.
+    loop {
+        request.page_size = wanted.min(PAGE);
+        let page = page(&client, &request).await?;
+        wanted = wanted.saturating_sub(u32::try_from(page.jobs.len()).unwrap_or(u32::MAX));
+        jobs.extend(page.jobs.into_iter().map(view::Job::from));
+        request.page_token = page.next_page_token;
+        if request.page_token.is_empty() || wanted == 0 {
+            break;
+        }
+    }
+    let jobs = view::Jobs {
+        jobs,
+        next_page_token: request.page_token,
+    };
+    let format = args.output.format;
+    print(format, &jobs)?;
+    if matches!(format, Format::Table | Format::Wide | Format::Name) {
+        if jobs.jobs.is_empty() {
             note("no jobs");
         }
-        if !page.next_page_token.is_empty() {
-            note(&format!("there are more: --page-token {}", page.next_page_token));
+        if !jobs.next_page_token.is_empty() {
+            note(&format!("there are more: --page-token {}", jobs.next_page_token));
         }
     }
     Ok(0)
 }
 
-async fn get(args: GetJobArgs, environment: &Environment) -> Result<u8> {
-    let client = connect(&args.connect, environment).await?;
-    let job = client.job(&args.job.to_string()).await?;
-    print(args.output.output, &view::Job::from(job))?;
+async fn get(args: ShowArgs, environment: &Environment) -> Result<u8> {
+    let client = connect(&args.target.connect, environment).await?;
+    let job = client.job(&args.target.job.to_string()).await?;
+    print(args.output.format, &view::Job::from(job))?;
     Ok(0)
 }
 
-/// Goes through all jobs, also after one that can not be cancelled.
-async fn cancel(args: CancelArgs, environment: &Environment) -> Result<u8> {
-    let client = connect(&args.connect, environment).await?;
-    let (mut jobs, mut status) = (Vec::new(), 0);
-    for id in &args.jobs {
-        match client.cancel(&id.to_string(), "").await {
-            Ok(job) => {
-                match (exit::is_terminal(&job), view::job_state(job.state())) {
-                    (true, "cancelled") => note(&format!("job {id} is cancelled")),
-                    (true, state) => note(&format!("job {id} had ended before: {state}")),
-                    (false, _) => note(&format!("job {id} is asked to end")),
-                }
-                jobs.push(view::Job::from(job));
-            }
-            Err(refused) => {
-                error(&format!("{refused:#}"), environment.terminal);
-                status = 1;
-            }
-        }
-    }
-    if let Some(format) = args.output {
-        match jobs.as_slice() {
-            [job] if args.jobs.len() == 1 => print(format, job)?,
-            _ => print(format, &all(jobs))?,
-        }
-    }
-    Ok(status)
-}
-
-async fn retry(args: RetryArgs, environment: &Environment) -> Result<u8> {
-    let client = connect(&args.connect, environment).await?;
-    let request = v1::RetryJobRequest {
-        job_id: args.job.to_string(),
-        request_id: request_id(args.idempotency_key),
-    };
-    let answer = call(
-        &format!("retry job {}", args.job),
-        &client.jobs,
-        &request,
-        |mut service, request| async move { service.retry_job(request).await },
-    )
-    .await?;
-    let job = answer
-        .job
-        .context("the server queued a job and did not say which")?;
-    print_new(job, args.output)
-}
-
-async fn why(args: GetJobArgs, environment: &Environment) -> Result<u8> {
-    let client = connect(&args.connect, environment).await?;
+async fn why(args: ShowArgs, environment: &Environment) -> Result<u8> {
+    let client = connect(&args.target.connect, environment).await?;
     let request = v1::WhyJobRequest {
-        job_id: args.job.to_string(),
+        job_id: args.target.job.to_string(),
     };
     let answer = call(
-        &format!("explain job {}", args.job),
+        &format!("explain job {}", args.target.job),
         &client.scheduler,
         &request,
         |mut service, request| async move { service.why_job(request).await },
     )
     .await?;
-    print(args.output.output, &view::Why::from(answer))?;
+    print(args.output.format, &view::Why::from(answer))?;
     Ok(0)
 }
 
-async fn events(args: GetJobArgs, environment: &Environment) -> Result<u8> {
-    let client = connect(&args.connect, environment).await?;
+async fn events(args: ShowArgs, environment: &Environment) -> Result<u8> {
+    let client = connect(&args.target.connect, environment).await?;
     let request = v1::ListJobEventsRequest {
-        job_id: args.job.to_string(),
+        job_id: args.target.job.to_string(),
     };
     let answer = call(
-        &format!("list the events of job {}", args.job),
+        &format!("list the events of job {}", args.target.job),
         &client.jobs,
         &request,
         |mut service, request| async move { service.list_job_events(request).await },
     )
     .await?;
-    print(args.output.output, &view::Events::from(answer))?;
+    print(args.output.format, &view::Events::from(answer))?;
     Ok(0)
 }

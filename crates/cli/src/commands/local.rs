@@ -12,17 +12,17 @@ use anyhow::{Context as _, Result, anyhow};
 use hodei_jobs::v1;
 use tokio::sync::oneshot;
 
+use super::request_id;
 use super::run::Execution;
-use super::{Usage, request_id};
-use crate::args::RunArgs;
+use crate::args::run::RunArgs;
 use crate::connection::Client;
-use crate::convert;
 use crate::discovery::{self, Address, Server};
 use crate::environment::Environment;
 use crate::output::note;
 use crate::output::sink::Sink;
 use crate::platform::{self, Flags, Mode, Ready, Stop};
 use crate::signals::Interrupts;
+use crate::spec;
 
 /// How long the server may take to end.
 const SHUTDOWN: Duration = Duration::from_secs(30);
@@ -33,9 +33,17 @@ const SHUTDOWN: Duration = Duration::from_secs(30);
 /// If the server can not start or the job can not be queued or followed.
 pub(crate) async fn run(args: RunArgs, environment: &Environment) -> Result<u8> {
     let folder = std::env::current_dir().context("can not tell which folder this is")?;
-    let defaults = environment.for_local_job(args.inherit_env);
+    let base = spec::Base {
+        env: environment.for_local_job(args.inherit_env),
+        folder: Some(&folder),
+    };
+    let spec = spec::one(&args.job, &base)?;
+    if args.dry_run {
+        spec::dry_run(vec![spec], args.format)?;
+        return Ok(0);
+    }
     let request = v1::QueueJobRequest {
-        spec: Some(convert::job_spec(&args.job, defaults, Some(&folder)).map_err(Usage::from)?),
+        spec: Some(spec),
         request_id: request_id(args.job.idempotency_key.clone()),
         namespace: String::new(),
     };
@@ -148,7 +156,7 @@ async fn execute(
         left: false,
         refused: Arc::default(),
     };
-    let status = execution.run(request, sink, environment.terminal.stderr).await?;
+    let status = execution.run(request, sink).await?;
     Ok(Ended {
         status,
         left: execution.left,

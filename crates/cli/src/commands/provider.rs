@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use hodei_jobs::{v1, view};
 
 use super::connect;
-use crate::args::{ProviderCommand, ProviderGetArgs, ProviderListArgs};
+use crate::args::machines::{ProviderCommand, ProviderGetArgs, ProviderListArgs};
 use crate::connection::call;
 use crate::environment::Environment;
 use crate::output::{Format, note, print};
@@ -31,8 +31,8 @@ async fn list(args: ProviderListArgs, environment: &Environment) -> Result<u8> {
     )
     .await?;
     let providers = view::Providers::from(answer);
-    print(args.output.output, &providers)?;
-    if providers.providers.is_empty() && matches!(args.output.output, Format::Table | Format::Wide) {
+    print(args.output.format, &providers)?;
+    if providers.providers.is_empty() && matches!(args.output.format, Format::Table | Format::Wide) {
         note("no providers; add a [[provider]] to the server's hodei.toml");
     }
     Ok(0)
@@ -53,6 +53,6 @@ async fn get(args: ProviderGetArgs, environment: &Environment) -> Result<u8> {
     let provider = answer
         .provider
         .context("the server answered nothing about this provider")?;
-    print(args.output.output, &view::Provider::from(provider))?;
+    print(args.output.format, &view::Provider::from(provider))?;
     Ok(0)
 }

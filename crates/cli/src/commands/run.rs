@@ -12,17 +12,20 @@ use hodei_jobs::v1;
 use tokio::sync::Notify;
 use tonic::Code;
 
+use super::job::print_new;
 use super::{Usage, connect, local, request_id};
-use crate::args::RunArgs;
+use crate::args::run::RunArgs;
 use crate::connection::Client;
-use crate::convert;
 use crate::environment::Environment;
 use crate::errors::{ReaderGone, explain, is_transient};
 use crate::exit;
 use crate::follow::{Attempts, Follow, last_attempt};
+use crate::output::note;
 use crate::output::sink::Sink;
-use crate::output::{note, print, print_text};
+use crate::seek::Start;
 use crate::signals::{Interrupt, Interrupts};
+use crate::spec;
+use crate::waiting::Hopeless;
 
 /// How long `run` and `logs -f` outlast the absence of the server.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -38,19 +41,20 @@ pub(crate) async fn run(args: RunArgs, environment: &Environment) -> Result<u8> 
     if args.local {
         return local::run(args, environment).await;
     }
+    let spec = spec::one(&args.job, &spec::Base::default())?;
+    if args.dry_run {
+        spec::dry_run(vec![spec], args.format)?;
+        return Ok(0);
+    }
     let request = v1::QueueJobRequest {
-        spec: Some(convert::job_spec(&args.job, Vec::new(), None).map_err(Usage::from)?),
+        spec: Some(spec),
         request_id: request_id(args.job.idempotency_key.clone()),
         namespace: environment.namespace.clone(),
     };
     let client = connect(&args.connect, environment).await?;
     if args.detach {
         let job = client.queue(request).await?;
-        match args.output {
-            Some(format) => print(format, &hodei_jobs::view::Job::from(job))?,
-            None => print_text(&format!("{}\n", job.id))?,
-        }
-        return Ok(0);
+        return print_new(job, args.format);
     }
     let mut execution = Execution {
         client,
@@ -61,7 +65,7 @@ pub(crate) async fn run(args: RunArgs, environment: &Environment) -> Result<u8> 
         refused: Arc::default(),
     };
     let sink = Sink::of_process(environment.terminal, args.raw);
-    execution.run(request, sink, environment.terminal.stderr).await
+    execution.run(request, sink).await
 }
 
 /// A job from the moment it is queued until this command ends.
@@ -87,16 +91,20 @@ const CANCEL_PAUSE: Duration = Duration::from_secs(1);
 const LOCAL_CANCEL_TRIES: u32 = 5;
 
 impl Execution {
-    /// Queues `request` and follows the job; `hint` says on stderr when it has to wait.
+    /// Queues `request` and follows the job.
     ///
     /// # Errors
     /// If the job can not be queued or followed.
-    pub(crate) async fn run(&mut self, request: v1::QueueJobRequest, sink: Sink, hint: bool) -> Result<u8> {
+    pub(crate) async fn run(&mut self, request: v1::QueueJobRequest, sink: Sink) -> Result<u8> {
         let job = match self.queue(request).await? {
             ControlFlow::Continue(job) => job,
             ControlFlow::Break(status) => return Ok(status),
         };
-        let following = tokio::spawn(follow(self.client.clone(), job.clone(), sink, hint));
+        let hopeless = match self.survives {
+            true => Hopeless::Wait,
+            false => Hopeless::End,
+        };
+        let following = tokio::spawn(follow(self.client.clone(), job.clone(), sink, hopeless));
         let Some(ended) = self.wait(&job.id, following).await? else {
             return Ok(self.asked.map_or(exit::HUNG_UP, Interrupt::status));
         };
@@ -220,13 +228,15 @@ impl Execution {
     }
 }
 
-async fn follow(client: Client, job: v1::Job, mut sink: Sink, hint: bool) -> Result<v1::Job> {
+async fn follow(client: Client, job: v1::Job, mut sink: Sink, hopeless: Hopeless) -> Result<v1::Job> {
     let follow = Follow {
         client: &client,
         job_id: &job.id,
         attempts: Attempts::From(last_attempt(&job).unwrap_or(1)),
         patience: PATIENCE,
-        hint,
+        begin: (Start::First, 0),
+        only: None,
+        hopeless,
     };
     let ended = follow.run(&mut sink).await?;
     ended.with_context(|| format!("lost sight of job {}", job.id))

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::Result;
 use tokio_util::sync::CancellationToken;
 
-use crate::args::{ServeArgs, ServerArgs};
+use crate::args::machines::{ServeArgs, ServerArgs};
 use crate::environment::Environment;
 use crate::output::{note, print_text};
 use crate::platform::{self, Flags, Mode, Ready};

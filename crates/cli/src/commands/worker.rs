@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use hodei_jobs::{v1, view};
 
 use super::connect;
-use crate::args::{WorkerGetArgs, WorkerListArgs, WorkerVerb};
+use crate::args::machines::{WorkerGetArgs, WorkerListArgs, WorkerVerb};
 use crate::connection::call;
 use crate::environment::Environment;
 use crate::output::{Format, note, print};
@@ -31,8 +31,8 @@ async fn list(args: WorkerListArgs, environment: &Environment) -> Result<u8> {
     )
     .await?;
     let workers = view::Workers::from(answer);
-    print(args.output.output, &workers)?;
-    if workers.workers.is_empty() && matches!(args.output.output, Format::Table | Format::Wide) {
+    print(args.output.format, &workers)?;
+    if workers.workers.is_empty() && matches!(args.output.format, Format::Table | Format::Wide) {
         note("no workers; they come when jobs need them");
     }
     Ok(0)
@@ -53,6 +53,6 @@ async fn get(args: WorkerGetArgs, environment: &Environment) -> Result<u8> {
     let worker = answer
         .worker
         .context("the server answered nothing about this worker")?;
-    print(args.output.output, &view::Worker::from(worker))?;
+    print(args.output.format, &view::Worker::from(worker))?;
     Ok(0)
 }

@@ -44,6 +44,20 @@ impl Shown for Jobs {
     }
 }
 
+/// The first of `count` jobs, and how many more there are.
+pub(crate) fn preview(first: Vec<Job>, count: usize) -> String {
+    let more = count.saturating_sub(first.len());
+    let jobs = Jobs {
+        jobs: first,
+        next_page_token: String::new(),
+    };
+    let table = jobs.table(false, Timestamp::now());
+    match more {
+        0 => table,
+        more => format!("{table}\n… and {more} more"),
+    }
+}
+
 impl Shown for Job {
     fn table(&self, wide: bool, now: Timestamp) -> String {
         let mut lines = vec![

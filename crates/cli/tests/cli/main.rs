@@ -1,6 +1,10 @@
 //! The built `hodei`, driven as a person or a script drives it, against a platform of its own in a folder of its own.
-#![allow(clippy::print_stderr)]
 
+mod files;
+mod jobs;
 mod local;
+mod logs;
+mod scripts;
 mod settings;
+mod waits;
 mod world;

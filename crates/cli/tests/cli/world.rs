@@ -1,12 +1,16 @@
 //! Starts `hodei` in a folder of its own, with an environment that has nothing of the caller's.
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tempfile::TempDir;
+
+/// How long anything may take before a test gives up.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A data folder.
 pub(crate) struct Folder(TempDir);
@@ -191,6 +195,27 @@ impl Dev {
     pub(crate) fn hodei(&self, arguments: &[&str]) -> Said {
         self.folder.hodei(arguments)
     }
+
+    /// Runs `hodei` with a text on its stdin.
+    pub(crate) fn with_stdin(&self, arguments: &[&str], stdin: &str) -> Said {
+        let mut command = self.folder.command(arguments);
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().expect("hodei starts");
+        let mut pipe = child.stdin.take().expect("piped");
+        pipe.write_all(stdin.as_bytes()).expect("read");
+        drop(pipe);
+        Said::of(child.wait_with_output().expect("hodei ends"))
+    }
+
+    /// Writes a file beside the data and answers its path.
+    pub(crate) fn file(&self, name: &str, text: &str) -> String {
+        let path = self.folder.path().join(name);
+        std::fs::write(&path, text).expect("written");
+        path.to_string_lossy().into_owned()
+    }
 }
 
 impl Drop for Dev {
@@ -199,5 +224,15 @@ impl Drop for Dev {
             server.signal(Signal::TERM);
             server.end();
         }
+    }
+}
+
+/// Waits until `condition` holds.
+#[track_caller]
+pub(crate) fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < end, "{what} did not happen");
+        std::thread::sleep(Duration::from_millis(20));
     }
 }

@@ -16,6 +16,9 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, anyhow};
+use hodei_jobs::v1;
+use hodei_server_interface::grpc::convert;
+use hodei_shared::Invalid;
 use tracing_subscriber::EnvFilter;
 
 pub use compose::{Stop, run};
@@ -34,6 +37,11 @@ pub struct Ready {
 /// The data folder: the one that is asked for, else the user's own, for root `/var/lib/hodei`.
 pub fn data_dir(asked: Option<PathBuf>) -> PathBuf {
     settings::Environment::of_process().data_dir_or_default(asked)
+}
+
+/// The rules that a job's specification breaks; empty if a server would take it.
+pub fn broken_rules(spec: v1::JobSpec) -> Vec<Invalid> {
+    convert::job_spec(spec).err().unwrap_or_default()
 }
 
 /// Writes logs to standard error, filtered by HODEI_LOG (`info`, `debug`, `hodei_server_application=trace`, …).

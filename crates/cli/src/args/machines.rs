@@ -1,0 +1,104 @@
+//! `hodei worker`, `provider`, `dev` and `server`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use hodei_shared::ids::{ProviderId, WorkerId};
+
+use super::{ConnectArgs, OutputArgs};
+use crate::values;
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub(crate) struct WorkerCommand {
+    /// The worker's own folder
+    #[arg(long, required = true)]
+    pub(crate) folder: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(crate) command: Option<WorkerVerb>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum WorkerVerb {
+    /// List workers
+    #[command(visible_alias = "ls")]
+    List(WorkerListArgs),
+    /// Show a worker
+    Get(WorkerGetArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WorkerListArgs {
+    /// Also workers that are gone
+    #[arg(long)]
+    pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+    #[command(flatten)]
+    pub(crate) connect: ConnectArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WorkerGetArgs {
+    /// The worker
+    #[arg(value_name = "ID", value_parser = values::id::<WorkerId>)]
+    pub(crate) worker: WorkerId,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+    #[command(flatten)]
+    pub(crate) connect: ConnectArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ProviderCommand {
+    /// List providers
+    #[command(visible_alias = "ls")]
+    List(ProviderListArgs),
+    /// Show a provider
+    Get(ProviderGetArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ProviderListArgs {
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+    #[command(flatten)]
+    pub(crate) connect: ConnectArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ProviderGetArgs {
+    /// The provider
+    #[arg(value_parser = values::id::<ProviderId>)]
+    pub(crate) provider: ProviderId,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+    #[command(flatten)]
+    pub(crate) connect: ConnectArgs,
+}
+
+/// Flags of `dev` and `server`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ServeArgs {
+    /// Configuration [env: HODEI_CONFIG; default: hodei.toml in the data folder]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Where everything is kept [env: HODEI_DATA_DIR; default: ~/.local/share/hodei]
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Address for clients; port 0 takes a free one [default: 127.0.0.1:7420]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) listen: Option<String>,
+    /// Address for workers; port 0 takes a free one [default: 127.0.0.1:7421]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) worker_listen: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServerArgs {
+    /// Print the settings that result from flags, environment and file, secrets hidden, and end
+    #[arg(long)]
+    pub(crate) print_config: bool,
+    #[command(flatten)]
+    pub(crate) serve: ServeArgs,
+}
