@@ -95,6 +95,7 @@ fn run(command: Command, environment: &Environment) -> Result<u8> {
             Command::Server(args) => commands::serve::server(args, environment).await,
             Command::Job(command) => commands::job::run(command, environment).await,
             Command::Bench(args) => commands::bench::bench(*args, environment).await,
+            Command::Doctor(args) => commands::doctor::run(args, environment).await,
             Command::Provider(command) => commands::provider::run(command, environment).await,
             Command::Worker(WorkerCommand {
                 command: Some(command),

@@ -1,4 +1,4 @@
-//! `hodei worker`, `provider`, `dev` and `server`.
+//! `hodei worker`, `provider`, `dev`, `server` and `doctor`.
 
 use std::path::PathBuf;
 
@@ -101,4 +101,19 @@ pub(crate) struct ServerArgs {
     pub(crate) print_config: bool,
     #[command(flatten)]
     pub(crate) serve: ServeArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  hodei doctor                                what holds, what does not, what to do
+  hodei doctor -o json                        the same for a program
+
+Exit status: 0 if all that is needed is there, also with warnings; 1 if something needed is missing.")]
+pub(crate) struct DoctorArgs {
+    /// Folder to look at [env: HODEI_DATA_DIR; default: ~/.local/share/hodei]
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
 }

@@ -12,7 +12,7 @@ use clap_complete::engine::ArgValueCompleter;
 use hodei_shared::ids::JobId;
 
 use self::jobs::JobCommand;
-use self::machines::{ProviderCommand, ServeArgs, ServerArgs, WorkerCommand};
+use self::machines::{DoctorArgs, ProviderCommand, ServeArgs, ServerArgs, WorkerCommand};
 use self::run::{BenchArgs, RunArgs};
 use crate::complete;
 use crate::output::Format;
@@ -34,6 +34,7 @@ Examples:
   hodei job submit --retries 3 -- ./train.sh  queue it and print its id
   hodei job logs -f ID                        follow its output
   hodei job why ID                            ask what it waits for
+  hodei doctor                                see what this machine can do
 
 Environment:
   HODEI_SERVER, HODEI_TOKEN, HODEI_CA_FILE    the server, the token, whom to trust
@@ -89,6 +90,8 @@ Examples:
     Provider(ProviderCommand),
     /// Measure: run many real jobs through the whole path and print how long each part took
     Bench(Box<BenchArgs>),
+    /// Look whether this machine can run a platform, and say what to do where it can not
+    Doctor(DoctorArgs),
     /// Print the completions of a shell
     #[command(after_help = "\
 Examples:

@@ -1,6 +1,7 @@
 //! One file per command, or per thing that commands are about.
 
 pub(crate) mod bench;
+pub(crate) mod doctor;
 pub(crate) mod job;
 pub(crate) mod local;
 pub(crate) mod logs;

@@ -44,7 +44,7 @@ fn each_command_has_a_manual_page() {
     let folder = Folder::new();
     let man = folder.path().join("man");
     folder.hodei(&["__man", &man.to_string_lossy()]).ok();
-    for page in ["hodei.1", "hodei-run.1", "hodei-job-submit.1"] {
+    for page in ["hodei.1", "hodei-run.1", "hodei-job-submit.1", "hodei-doctor.1"] {
         let text = std::fs::read_to_string(man.join(page)).expect(page);
         assert!(text.contains(".TH"), "{page}");
     }
@@ -69,4 +69,38 @@ fn a_reader_that_leaves_ends_a_command_quietly() {
         .expect("text");
     assert!(child.wait().expect("ended").success());
     assert_eq!(said, "");
+}
+
+#[test]
+fn the_doctor_tells_programs_what_holds() {
+    let folder = Folder::new();
+    let said = folder.hodei(&["doctor", "-o", "json"]);
+    let report: serde_json::Value = serde_json::from_str(&said.stdout).expect("JSON");
+    assert_eq!(
+        said.status,
+        Some(if report["ok"] == true { 0 } else { 1 }),
+        "{said:?}"
+    );
+    let checks = report["checks"].as_array().expect("a list");
+    for name in [
+        "kernel",
+        "cgroups",
+        "landlock",
+        "clock",
+        "disk",
+        "fsync",
+        "client address",
+        "trial job",
+    ] {
+        let check = checks.iter().find(|check| check["name"] == name).expect(name);
+        let standing = check["standing"].as_str().expect("a word");
+        assert_eq!(check["advice"].is_null(), standing == "ok", "{check}");
+    }
+    assert!(
+        std::fs::read_dir(folder.path()).expect("there").next().is_none(),
+        "nothing stays behind"
+    );
+    folder
+        .hodei(&["doctor", "--data-dir", "/proc/nowhere"])
+        .fails(1, &["missing"]);
 }
