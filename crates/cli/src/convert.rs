@@ -75,6 +75,7 @@ pub(crate) fn job_spec(
             .unwrap_or_default(),
         grace_ms: file.grace.map(|grace| grace.0),
         image: args.image.clone().or(file.image).unwrap_or_default(),
+        merge: args.merge || file.merge,
         ..Default::default()
     })
 }

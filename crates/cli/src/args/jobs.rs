@@ -61,7 +61,7 @@ A file:
   timeout: 10m
   retry: {max: 3, on: [lost, oom]}
   labels: {team: a}
-  # image, workdir, constraints, provider, isolation, priority, lost_after, grace
+  # image, workdir, constraints, provider, isolation, priority, lost_after, grace, merge
   # a line of --- begins the next job"
 )]
 pub(crate) struct SubmitArgs {

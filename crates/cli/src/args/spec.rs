@@ -61,6 +61,9 @@ pub(crate) struct JobArgs {
     /// How long a silent worker keeps the job, 1m to 24h [default: 5m]
     #[arg(long, value_name = "DURATION", value_parser = values::lost_after, allow_hyphen_values = true)]
     pub(crate) lost_after: Option<u64>,
+    /// One pipe for stdout and stderr, so that their order is exact; all of it is stdout
+    #[arg(long)]
+    pub(crate) merge: bool,
     /// Submit once for this key: the same key with the same job answers the same job
     #[arg(long, value_name = "KEY", value_parser = values::request_id)]
     pub(crate) idempotency_key: Option<String>,

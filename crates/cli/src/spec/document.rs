@@ -83,6 +83,8 @@ pub(crate) struct JobDocument {
     pub(crate) lost_after: Option<Milliseconds>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) grace: Option<Milliseconds>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) merge: bool,
 }
 
 /// `resources: {cpus: 2, memory: 4GiB}`.
@@ -389,6 +391,7 @@ impl From<v1::JobSpec> for JobDocument {
             priority: Some(spec.priority).filter(|priority| *priority != 0),
             lost_after: number(spec.lost_after_ms).map(Milliseconds),
             grace: spec.grace_ms.map(Milliseconds),
+            merge: spec.merge,
         }
     }
 }

@@ -19,6 +19,7 @@ isolation: process
 priority: -5
 lost_after: 90
 grace: 1.5
+merge: true
 "#;
 
 fn parsed(text: &str, name: &str) -> Result<Vec<JobDocument>> {
@@ -41,6 +42,7 @@ fn every_key_is_read() {
     );
     assert_eq!((spec.retries, spec.priority), (3, -5));
     assert_eq!(spec.retry_on, ["lost", "oom"]);
+    assert!(spec.merge);
     assert_eq!(spec.constraints, ["zone in (a,b)"]);
     assert_eq!((spec.env["MODE"].as_str(), spec.env["N"].as_str()), ("fast", "1"));
     assert_eq!(
@@ -107,6 +109,7 @@ fn errors_name_file_line_and_column() {
         ("constraints: [\"zone ~ a\"]\n", "constraints[0]: `zone ~ a`"),
         ("name: \"\"\n", "name: `` is no name"),
         ("image: \"a b\"\n", "image: `a b` is not an image"),
+        ("merge: 1\n", "merge: invalid type: integer `1`"),
         ("- command: [x]\n", "invalid type: sequence"),
         ("command: [a\n", "did not find expected"),
         ("command: [a]\n---\ncommand: [a]\nbad: 1\n", "unknown field `bad`"),

@@ -3,6 +3,15 @@
 use crate::world::Dev;
 
 #[test]
+fn merged_streams_keep_their_order() {
+    let dev = Dev::start();
+    let script = "for i in 1 2 3 4 5; do echo out $i; echo err $i >&2; done";
+    let said = dev.hodei(&["run", "--merge", "--", "sh", "-c", script]);
+    let want: String = (1..=5).map(|i| format!("out {i}\nerr {i}\n")).collect();
+    assert_eq!(said.ok(), want);
+}
+
+#[test]
 fn the_part_that_is_asked_for_is_printed() {
     let dev = Dev::start();
     let script = "i=0; while [ $i -lt 2000 ]; do i=$((i+1)); echo out $i; done; echo err 1 >&2; sleep 0.05; \
