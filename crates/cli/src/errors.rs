@@ -29,6 +29,12 @@ pub(crate) fn is_transient(status: &Status) -> bool {
     }
 }
 
+/// Whether a call that is repeated in the background, for as long as its command runs, is worth another try: a
+/// server that was too slow once may be faster next time.
+pub(crate) fn is_worth_another_try(status: &Status) -> bool {
+    is_transient(status) || status.code() == Code::DeadlineExceeded
+}
+
 /// Describes a refusal. `what` completes "can not …".
 pub(crate) fn explain(what: &str, status: &Status) -> anyhow::Error {
     let details = status.get_error_details();
@@ -134,6 +140,10 @@ mod tests {
         assert!(is_transient(&Status::from_error(Box::new(
             std::io::Error::other("broken")
         ))));
+        let late = Status::deadline_exceeded("");
+        assert!(!is_transient(&late) && is_worth_another_try(&late));
+        assert!(is_worth_another_try(&Status::unavailable("")));
+        assert!(!is_worth_another_try(&Status::not_found("")));
         for status in [
             Status::not_found(""),
             Status::unauthenticated(""),

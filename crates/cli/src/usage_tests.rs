@@ -217,6 +217,25 @@ fn a_wrong_verb_suggests_the_right_one() {
     assert!(cli(&["job", "ls"]).is_ok(), "an alias");
 }
 
+#[test]
+fn errors_look_as_they_did() {
+    let wrong: [&[&str]; 8] = [
+        &["ps"],
+        &["job", "kill", "x"],
+        &["run", "--detatch", "--", "true"],
+        &["job", "submit"],
+        &["job", "submit", "--memory", "much", "--", "true"],
+        &["job", "get", "short"],
+        &["job", "cancel"],
+        &["job", "wait", "--label", "nothing"],
+    ];
+    let said = wrong.iter().map(|words| {
+        let error = cli(words).expect_err("wrong");
+        format!("$ hodei {}\n{}", words.join(" "), error.trim_end())
+    });
+    insta::assert_snapshot!("usage_errors", said.collect::<Vec<_>>().join("\n\n"));
+}
+
 /// What people read first. A change of it is meant to be seen in review.
 #[test]
 fn help_texts_are_as_they_were() {

@@ -130,7 +130,9 @@ pub(crate) struct ShowArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(
+    override_usage = "hodei job wait [OPTIONS] ID...\n       hodei job wait [OPTIONS] --label KEY=VALUE",
+    after_help = "\
 Examples:
   hodei job wait ID                        end as `hodei run` would
   hodei job wait ID ID ID                  until all have ended
@@ -138,7 +140,8 @@ Examples:
   hodei job wait --any ID ID               until the first has ended; it is printed
 
 Exit status: of one job, that of `hodei run`; of several, 0 if all that it waited for succeeded, else 1;
-124 if --timeout came first. Leaving does not cancel the jobs.")]
+124 if --timeout came first. Leaving does not cancel the jobs."
+)]
 pub(crate) struct WaitArgs {
     /// The jobs
     #[arg(value_name = "ID", required_unless_present = "label", conflicts_with = "label",
@@ -233,27 +236,33 @@ pub(crate) struct ManyArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(
+    override_usage = "hodei job cancel [OPTIONS] ID...\n       hodei job cancel [OPTIONS] --state STATE|--label KEY=VALUE|--all",
+    after_help = "\
 Examples:
   hodei job cancel ID ID
   hodei job cancel --label team=a          shows what it would cancel, and asks
   hodei job cancel --state queued --yes    without asking, as in a script
   hodei job cancel --all
 
-A filter takes queued, assigned and running jobs.")]
+A filter takes queued, assigned and running jobs."
+)]
 pub(crate) struct CancelArgs {
     #[command(flatten)]
     pub(crate) many: ManyArgs,
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(
+    override_usage = "hodei job retry [OPTIONS] ID...\n       hodei job retry [OPTIONS] --state STATE|--label KEY=VALUE|--all",
+    after_help = "\
 Examples:
   id=$(hodei job retry ID)
   hodei job retry --label batch=7          shows what it would queue anew, and asks
   hodei job retry --state cancelled --yes
 
-A filter takes failed and timed out jobs, unless --state says otherwise.")]
+A filter takes failed and timed out jobs, unless --state says otherwise."
+)]
 pub(crate) struct RetryArgs {
     /// Retry once for this key
     #[arg(long, value_name = "KEY", value_parser = values::request_id, conflicts_with_all = ["state", "label", "all"])]

@@ -10,14 +10,13 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use hodei_jobs::v1;
 use tokio::sync::Notify;
-use tonic::Code;
 
 use super::job::print_new;
 use super::{Usage, connect, local, request_id};
 use crate::args::run::RunArgs;
 use crate::connection::Client;
 use crate::environment::Environment;
-use crate::errors::{ReaderGone, explain, is_transient};
+use crate::errors::{ReaderGone, explain, is_worth_another_try};
 use crate::exit;
 use crate::follow::{Attempts, Follow, last_attempt};
 use crate::output::note;
@@ -216,8 +215,7 @@ impl Execution {
         tokio::spawn(async move {
             while let Err(status) = jobs.clone().cancel_job(request.clone()).await {
                 tries_left -= 1;
-                let passing = is_transient(&status) || status.code() == Code::DeadlineExceeded;
-                if !passing || tries_left == 0 {
+                if !is_worth_another_try(&status) || tries_left == 0 {
                     let what = format!("cancel job {}", request.job_id);
                     note(&format!("{:#}", explain(&what, &status)));
                     return refused.notify_one();
