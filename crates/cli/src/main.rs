@@ -14,6 +14,7 @@ mod discovery;
 mod environment;
 mod errors;
 mod exit;
+mod feed;
 mod follow;
 mod output;
 mod panics;
@@ -97,6 +98,7 @@ fn run(command: Command, environment: &Environment) -> Result<u8> {
             Command::Bench(args) => commands::bench::bench(*args, environment).await,
             Command::Doctor(args) => commands::doctor::run(args, environment).await,
             Command::Provider(command) => commands::provider::run(command, environment).await,
+            Command::Queue(command) => commands::queue::run(command, environment).await,
             Command::Worker(WorkerCommand {
                 command: Some(command),
                 ..

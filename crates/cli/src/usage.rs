@@ -22,7 +22,7 @@ pub(crate) struct FailureStatus {
 pub(crate) fn failure_status(arguments: &[OsString]) -> FailureStatus {
     let word = |index: usize| arguments.get(index).and_then(|word| word.to_str());
     match (word(1), word(2)) {
-        (Some("run"), _) | (Some("job"), Some("wait")) => FailureStatus {
+        (Some("run"), _) | (Some("job"), Some("wait" | "attach")) => FailureStatus {
             usage: exit::HODEI_FAILED,
             other: exit::HODEI_FAILED,
         },

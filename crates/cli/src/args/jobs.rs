@@ -24,6 +24,8 @@ Examples:
     Get(ShowArgs),
     /// Wait until jobs have ended; with one job, end with its exit code
     Wait(WaitArgs),
+    /// Follow a job as `hodei run` does: its output, its exit code, Ctrl-C
+    Attach(AttachArgs),
     /// Print a job's output
     Logs(LogsArgs),
     /// Cancel jobs
@@ -50,6 +52,7 @@ Examples:
 Examples:
   id=$(hodei job submit --name nightly --label team=a -- ./nightly.sh)
   hodei job submit --timeout 10m --retries 3 --retry-on lost,oom -- ./simulate
+  hodei job submit --stdin -- sort < names.txt     the job starts once all of it is stored
   hodei job submit -f jobs.yaml                    one id a line, in the file's order
   hodei job submit --dry-run --cpus 2 -- ./work    print the file for this job
 
@@ -68,6 +71,9 @@ pub(crate) struct SubmitArgs {
     /// Check the jobs, print them as a file for -f, and queue nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// Store this command's standard input whole, for every attempt of the job; default: it reads /dev/null
+    #[arg(long, conflicts_with_all = ["dry_run", "file"])]
+    pub(crate) stdin: bool,
     #[command(flatten)]
     pub(crate) result: ResultArgs,
     #[command(flatten)]
@@ -208,6 +214,29 @@ pub(crate) struct LogsArgs {
     /// Put the time in front of each line
     #[arg(long)]
     pub(crate) timestamps: bool,
+    /// Pass control characters on to the terminal
+    #[arg(long)]
+    pub(crate) raw: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  hodei job attach ID              print its last attempt's output, go on to its end, end with its exit code
+  hodei job attach --tail 10 ID    from its last 10 lines on
+  hodei job attach -i ID           and pass standard input on, if it was submitted with -i
+
+The first Ctrl-C cancels the job and waits for its end, the second leaves; `hodei job logs -f` only looks.
+Exit status: that of `hodei run`.")]
+pub(crate) struct AttachArgs {
+    #[command(flatten)]
+    pub(crate) target: JobTarget,
+    /// Pass this command's standard input on to the job, after what was sent before
+    #[arg(short = 'i', long = "stdin")]
+    pub(crate) stdin: bool,
+    /// Begin with the last N lines
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(0..=1_000_000))]
+    pub(crate) tail: Option<u64>,
     /// Pass control characters on to the terminal
     #[arg(long)]
     pub(crate) raw: bool,

@@ -25,6 +25,11 @@ pub(crate) enum WorkerVerb {
     List(WorkerListArgs),
     /// Show a worker
     Get(WorkerGetArgs),
+    /// Let a worker take no more jobs and leave when its last one has ended
+    #[command(after_help = "\
+Examples:
+  hodei worker drain ID --reason 'new kernel'")]
+    Drain(WorkerDrainArgs),
 }
 
 #[derive(Debug, Args)]
@@ -49,6 +54,22 @@ pub(crate) struct WorkerGetArgs {
     pub(crate) connect: ConnectArgs,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct WorkerDrainArgs {
+    #[command(flatten)]
+    pub(crate) worker: WorkerGetArgs,
+    #[command(flatten)]
+    pub(crate) why: WhyArgs,
+}
+
+/// Why something is taken out of service.
+#[derive(Debug, Args)]
+pub(crate) struct WhyArgs {
+    /// Why, for those who look at it
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    pub(crate) reason: String,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum ProviderCommand {
     /// List providers
@@ -56,6 +77,42 @@ pub(crate) enum ProviderCommand {
     List(ProviderListArgs),
     /// Show a provider
     Get(ProviderGetArgs),
+    /// Ask a provider how it is, now; ends with 1 if it is not well
+    Health(ProviderGetArgs),
+    /// Give a provider no new work and let its workers leave, until it is resumed
+    #[command(after_help = "\
+Examples:
+  hodei provider drain local --reason 'disk is replaced'
+  hodei provider resume local")]
+    Drain(ProviderDrainArgs),
+    /// Give a drained provider work again
+    Resume(ProviderGetArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ProviderDrainArgs {
+    #[command(flatten)]
+    pub(crate) provider: ProviderGetArgs,
+    #[command(flatten)]
+    pub(crate) why: WhyArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum QueueCommand {
+    /// Count the jobs that wait and run, and the workers that run them
+    #[command(after_help = "\
+Examples:
+  hodei queue status
+  hodei queue status -o json | jq .ready")]
+    Status(QueueStatusArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct QueueStatusArgs {
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+    #[command(flatten)]
+    pub(crate) connect: ConnectArgs,
 }
 
 #[derive(Debug, Args)]

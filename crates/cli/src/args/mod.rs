@@ -12,7 +12,7 @@ use clap_complete::engine::ArgValueCompleter;
 use hodei_shared::ids::JobId;
 
 use self::jobs::JobCommand;
-use self::machines::{DoctorArgs, ProviderCommand, ServeArgs, ServerArgs, WorkerCommand};
+use self::machines::{DoctorArgs, ProviderCommand, QueueCommand, ServeArgs, ServerArgs, WorkerCommand};
 use self::run::{BenchArgs, RunArgs};
 use crate::complete;
 use crate::output::Format;
@@ -88,6 +88,14 @@ Examples:
   hodei provider get local"
     )]
     Provider(ProviderCommand),
+    /// See how many jobs wait and run
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  hodei queue status                          how many jobs wait and run, and where"
+    )]
+    Queue(QueueCommand),
     /// Measure: run many real jobs through the whole path and print how long each part took
     Bench(Box<BenchArgs>),
     /// Look whether this machine can run a platform, and say what to do where it can not

@@ -15,6 +15,7 @@ Examples:
   hodei run --local -- make test
   hodei run --cpus 4 --memory 8GiB --timeout 1h --retries 2 -- ./simulate
   hodei run -f job.yaml --env SEED=7
+  tar c src | hodei run -i -- tar x
   id=$(hodei run --detach -- ./simulate)
 
 Exit status:
@@ -49,6 +50,9 @@ pub(crate) struct RunArgs {
     /// With --detach or --dry-run: how to print the job
     #[arg(short = 'o', long = "output", value_name = "FORMAT", requires = "printed")]
     pub(crate) format: Option<Format>,
+    /// Pass this command's standard input on to the job; default: it reads /dev/null
+    #[arg(short = 'i', long = "stdin", conflicts_with_all = ["detach", "dry_run"])]
+    pub(crate) stdin: bool,
     /// Pass control characters on to the terminal
     #[arg(long)]
     pub(crate) raw: bool,

@@ -1,6 +1,6 @@
 //! `hodei job …` apart from following and from what is done to many jobs.
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use futures::stream::{self, StreamExt as _};
 use hodei_jobs::{v1, view};
 
@@ -10,7 +10,9 @@ use crate::args::jobs::{FilterArgs, JobCommand, ListArgs, ShowArgs, SubmitArgs};
 use crate::connection::{Client, call};
 use crate::convert;
 use crate::environment::Environment;
+use crate::feed::{Begin, Fed, feed};
 use crate::output::{Format, error, note, print, print_text};
+use crate::signals::Interrupts;
 use crate::spec;
 
 /// The largest page that a server answers.
@@ -28,6 +30,7 @@ pub(crate) async fn run(command: JobCommand, environment: &Environment) -> Resul
         JobCommand::List(args) => list(args, environment).await,
         JobCommand::Get(args) => get(args, environment).await,
         JobCommand::Wait(args) => wait::wait(args, environment).await,
+        JobCommand::Attach(args) => super::run::attach(args, environment).await,
         JobCommand::Logs(args) => logs::logs(args, environment).await,
         JobCommand::Cancel(args) => many::cancel(args, environment).await,
         JobCommand::Retry(args) => many::retry(args, environment).await,
@@ -46,16 +49,25 @@ pub(super) fn print_new(job: v1::Job, format: Option<Format>) -> Result<u8> {
 }
 
 async fn submit(args: SubmitArgs, environment: &Environment) -> Result<u8> {
-    let specs = spec::jobs(&args.job, &spec::Base::default())?;
+    let mut specs = spec::jobs(&args.job, &spec::Base::default())?;
     if args.dry_run {
         spec::dry_run(specs, args.result.format)?;
         return Ok(0);
     }
     let client = connect(&args.connect, environment).await?;
     let key = args.job.idempotency_key;
+    if args.stdin {
+        for spec in &mut specs {
+            spec.stdin = v1::StdinMode::Whole.into();
+        }
+    }
     if let [only] = specs.as_slice() {
         let request = request(only.clone(), request_id(key), environment);
-        return print_new(client.queue(request).await?, args.result.format);
+        let job = client.queue(request).await?;
+        if args.stdin {
+            store_input(&client, &job.id).await?;
+        }
+        return print_new(job, args.result.format);
     }
     submit_all(&client, specs, key, args.result.format, environment).await
 }
@@ -66,6 +78,25 @@ fn request(spec: v1::JobSpec, request_id: String, environment: &Environment) -> 
         request_id,
         namespace: environment.namespace.clone(),
     }
+}
+
+/// Stores the whole of this command's standard input. A job whose input is not whole would wait for ever, so it is
+/// cancelled where that fails or somebody ends this command.
+async fn store_input(client: &Client, job_id: &str) -> Result<()> {
+    let mut signals = Interrupts::listen()?;
+    let stored = tokio::select! {
+        biased;
+        stored = feed(client, job_id, Begin::Start, std::io::stdin()) => stored,
+        signal = signals.next() => Err(anyhow!("{} came before all of the input was stored", signal.reason())),
+    };
+    let why = match stored {
+        Ok(Fed::Whole) => return Ok(()),
+        // The same request as before: its input is there. Or somebody has cancelled the job.
+        Ok(Fed::Closed) => return Ok(()),
+        Err(why) => why,
+    };
+    client.cancel(job_id, "its input could not be stored").await?;
+    Err(why.context(format!("job {job_id} is cancelled")))
 }
 
 /// Queues the jobs of a file. Each is tried, and ids are printed in the file's order as they come.

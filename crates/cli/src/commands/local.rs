@@ -13,11 +13,12 @@ use hodei_jobs::v1;
 use tokio::sync::oneshot;
 
 use super::request_id;
-use super::run::Execution;
+use super::run::{Execution, stdin_mode};
 use crate::args::run::RunArgs;
 use crate::connection::Client;
 use crate::discovery::{self, Address, Server};
 use crate::environment::Environment;
+use crate::feed::Begin;
 use crate::output::note;
 use crate::output::sink::Sink;
 use crate::platform::{self, Flags, Mode, Ready, Stop};
@@ -37,7 +38,8 @@ pub(crate) async fn run(args: RunArgs, environment: &Environment) -> Result<u8> 
         env: environment.for_local_job(args.inherit_env),
         folder: Some(&folder),
     };
-    let spec = spec::one(&args.job, &base)?;
+    let mut spec = spec::one(&args.job, &base)?;
+    spec.stdin = stdin_mode(args.stdin).into();
     if args.dry_run {
         spec::dry_run(vec![spec], args.format)?;
         return Ok(0);
@@ -76,7 +78,10 @@ pub(crate) async fn run(args: RunArgs, environment: &Environment) -> Result<u8> 
             signal = signals.next() => Err(signal),
         };
         match started {
-            Ok(ready) => execute(ready, request, sink, signals, environment).await,
+            Ok(ready) => {
+                let input = args.stdin.then_some(Begin::Start);
+                execute(ready, request, input, sink, signals, environment).await
+            }
             Err(signal) => Ok(Ended {
                 status: signal.status(),
                 signals,
@@ -140,6 +145,7 @@ fn tidied(ended: Result<Result<()>, tokio::time::error::Elapsed>) {
 async fn execute(
     ready: Ready,
     request: v1::QueueJobRequest,
+    input: Option<Begin>,
     sink: Sink,
     signals: Interrupts,
     environment: &Environment,
@@ -155,6 +161,7 @@ async fn execute(
         survives: false,
         left: false,
         refused: Arc::default(),
+        input,
     };
     let status = execution.run(request, sink).await?;
     Ok(Ended {

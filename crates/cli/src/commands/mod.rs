@@ -7,6 +7,7 @@ pub(crate) mod local;
 pub(crate) mod logs;
 pub(crate) mod many;
 pub(crate) mod provider;
+pub(crate) mod queue;
 pub(crate) mod run;
 pub(crate) mod scripts;
 pub(crate) mod serve;

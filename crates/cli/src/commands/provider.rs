@@ -1,10 +1,10 @@
-//! `hodei provider list|get`.
+//! `hodei provider …`.
 
 use anyhow::{Context as _, Result};
 use hodei_jobs::{v1, view};
 
 use super::connect;
-use crate::args::machines::{ProviderCommand, ProviderGetArgs, ProviderListArgs};
+use crate::args::machines::{ProviderCommand, ProviderDrainArgs, ProviderGetArgs, ProviderListArgs};
 use crate::connection::call;
 use crate::environment::Environment;
 use crate::output::{Format, note, print};
@@ -17,6 +17,9 @@ pub(crate) async fn run(command: ProviderCommand, environment: &Environment) -> 
     match command {
         ProviderCommand::List(args) => list(args, environment).await,
         ProviderCommand::Get(args) => get(args, environment).await,
+        ProviderCommand::Health(args) => health(args, environment).await,
+        ProviderCommand::Drain(args) => drain(args, environment).await,
+        ProviderCommand::Resume(args) => resume(args, environment).await,
     }
 }
 
@@ -50,9 +53,64 @@ async fn get(args: ProviderGetArgs, environment: &Environment) -> Result<u8> {
         |mut service, request| async move { service.get_provider(request).await },
     )
     .await?;
-    let provider = answer
-        .provider
-        .context("the server answered nothing about this provider")?;
-    print(args.output.format, &view::Provider::from(provider))?;
+    show(args.output.format, answer.provider)?;
+    Ok(0)
+}
+
+/// Prints a provider; whether it is healthy.
+fn show(format: Format, provider: Option<v1::Provider>) -> Result<bool> {
+    let provider = provider.context("the server answered nothing about this provider")?;
+    let healthy = provider.healthy;
+    print(format, &view::Provider::from(provider))?;
+    Ok(healthy)
+}
+
+async fn health(args: ProviderGetArgs, environment: &Environment) -> Result<u8> {
+    let client = connect(&args.connect, environment).await?;
+    let request = v1::CheckProviderRequest {
+        provider: args.provider.to_string(),
+    };
+    let answer = call(
+        &format!("ask provider {}", args.provider),
+        &client.scheduler,
+        &request,
+        |mut service, request| async move { service.check_provider(request).await },
+    )
+    .await?;
+    let healthy = show(args.output.format, answer.provider)?;
+    Ok(u8::from(!healthy))
+}
+
+async fn drain(args: ProviderDrainArgs, environment: &Environment) -> Result<u8> {
+    let ProviderDrainArgs { provider: args, why } = args;
+    let client = connect(&args.connect, environment).await?;
+    let request = v1::DrainProviderRequest {
+        provider: args.provider.to_string(),
+        reason: why.reason,
+    };
+    let answer = call(
+        &format!("drain provider {}", args.provider),
+        &client.scheduler,
+        &request,
+        |mut service, request| async move { service.drain_provider(request).await },
+    )
+    .await?;
+    show(args.output.format, answer.provider)?;
+    Ok(0)
+}
+
+async fn resume(args: ProviderGetArgs, environment: &Environment) -> Result<u8> {
+    let client = connect(&args.connect, environment).await?;
+    let request = v1::ResumeProviderRequest {
+        provider: args.provider.to_string(),
+    };
+    let answer = call(
+        &format!("resume provider {}", args.provider),
+        &client.scheduler,
+        &request,
+        |mut service, request| async move { service.resume_provider(request).await },
+    )
+    .await?;
+    show(args.output.format, answer.provider)?;
     Ok(0)
 }

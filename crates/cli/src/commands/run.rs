@@ -13,11 +13,13 @@ use tokio::sync::Notify;
 
 use super::job::print_new;
 use super::{Usage, connect, local, request_id};
+use crate::args::jobs::AttachArgs;
 use crate::args::run::RunArgs;
 use crate::connection::Client;
 use crate::environment::Environment;
 use crate::errors::{ReaderGone, explain, is_worth_another_try};
 use crate::exit;
+use crate::feed::{Begin, feed};
 use crate::follow::{Attempts, Follow, last_attempt};
 use crate::output::note;
 use crate::output::sink::Sink;
@@ -40,7 +42,8 @@ pub(crate) async fn run(args: RunArgs, environment: &Environment) -> Result<u8> 
     if args.local {
         return local::run(args, environment).await;
     }
-    let spec = spec::one(&args.job, &spec::Base::default())?;
+    let mut spec = spec::one(&args.job, &spec::Base::default())?;
+    spec.stdin = stdin_mode(args.stdin).into();
     if args.dry_run {
         spec::dry_run(vec![spec], args.format)?;
         return Ok(0);
@@ -62,9 +65,47 @@ pub(crate) async fn run(args: RunArgs, environment: &Environment) -> Result<u8> 
         survives: true,
         left: false,
         refused: Arc::default(),
+        input: args.stdin.then_some(Begin::Start),
     };
     let sink = Sink::of_process(environment.terminal, args.raw);
     execution.run(request, sink).await
+}
+
+/// The wire's word for whether this command's standard input goes to the job.
+pub(crate) const fn stdin_mode(stdin: bool) -> v1::StdinMode {
+    match stdin {
+        true => v1::StdinMode::Stream,
+        false => v1::StdinMode::Unspecified,
+    }
+}
+
+/// Follows a job that is there as if this command had queued it.
+///
+/// # Errors
+/// If there is no such job, or it can not be followed.
+pub(crate) async fn attach(args: AttachArgs, environment: &Environment) -> Result<u8> {
+    let client = connect(&args.target.connect, environment).await?;
+    let job = client.job(&args.target.job.to_string()).await?;
+    let takes_input = job
+        .spec
+        .as_ref()
+        .is_some_and(|spec| spec.stdin() != v1::StdinMode::Unspecified);
+    if args.stdin && !takes_input {
+        let text = format!("-i: job {} takes no input; it was queued without it", job.id);
+        return Err(Usage(text).into());
+    }
+    let mut execution = Execution {
+        client,
+        signals: Interrupts::listen()?,
+        asked: None,
+        survives: true,
+        left: false,
+        refused: Arc::default(),
+        input: args.stdin.then_some(Begin::Rest),
+    };
+    let sink = Sink::of_process(environment.terminal, args.raw);
+    let start = args.tail.map_or(Start::First, Start::LastLines);
+    execution.follow(job, start, sink).await
 }
 
 /// A job from the moment it is queued until this command ends.
@@ -81,6 +122,8 @@ pub(crate) struct Execution {
     pub(crate) left: bool,
     /// The server has refused to cancel, for good.
     pub(crate) refused: Arc<Notify>,
+    /// From where on this command's standard input goes to the job; `None`: it does not.
+    pub(crate) input: Option<Begin>,
 }
 
 /// How long to wait before a server that stayed away is asked to cancel once more.
@@ -99,11 +142,22 @@ impl Execution {
             ControlFlow::Continue(job) => job,
             ControlFlow::Break(status) => return Ok(status),
         };
+        self.follow(job, Start::First, sink).await
+    }
+
+    /// Follows a job to its end; of the attempt that there is, its output from `start` on.
+    ///
+    /// # Errors
+    /// If the job can not be followed.
+    pub(crate) async fn follow(&mut self, job: v1::Job, start: Start, sink: Sink) -> Result<u8> {
+        if let Some(begin) = self.input {
+            tokio::spawn(feed_job(self.client.clone(), job.id.clone(), begin));
+        }
         let hopeless = match self.survives {
             true => Hopeless::Wait,
             false => Hopeless::End,
         };
-        let following = tokio::spawn(follow(self.client.clone(), job.clone(), sink, hopeless));
+        let following = tokio::spawn(follow(self.client.clone(), job.clone(), start, sink, hopeless));
         let Some(ended) = self.wait(&job.id, following).await? else {
             return Ok(self.asked.map_or(exit::HUNG_UP, Interrupt::status));
         };
@@ -226,13 +280,27 @@ impl Execution {
     }
 }
 
-async fn follow(client: Client, job: v1::Job, mut sink: Sink, hopeless: Hopeless) -> Result<v1::Job> {
+/// Passes on this command's standard input. What goes wrong is said, and the job goes on.
+async fn feed_job(client: Client, job_id: String, begin: Begin) {
+    if let Err(error) = feed(&client, &job_id, begin, std::io::stdin()).await {
+        note(&format!("{error:#}; the job gets no more input"));
+    }
+}
+
+async fn follow(
+    client: Client,
+    job: v1::Job,
+    start: Start,
+    mut sink: Sink,
+    hopeless: Hopeless,
+) -> Result<v1::Job> {
+    let number = last_attempt(&job).unwrap_or(1);
     let follow = Follow {
         client: &client,
         job_id: &job.id,
-        attempts: Attempts::From(last_attempt(&job).unwrap_or(1)),
+        attempts: Attempts::From(number),
         patience: PATIENCE,
-        begin: (Start::First, 0),
+        begin: (start, number),
         only: None,
         hopeless,
     };

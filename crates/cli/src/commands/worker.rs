@@ -1,10 +1,10 @@
-//! `hodei worker list|get`.
+//! `hodei worker list|get|drain`.
 
 use anyhow::{Context as _, Result};
 use hodei_jobs::{v1, view};
 
 use super::connect;
-use crate::args::machines::{WorkerGetArgs, WorkerListArgs, WorkerVerb};
+use crate::args::machines::{WorkerDrainArgs, WorkerGetArgs, WorkerListArgs, WorkerVerb};
 use crate::connection::call;
 use crate::environment::Environment;
 use crate::output::{Format, note, print};
@@ -17,6 +17,7 @@ pub(crate) async fn run(command: WorkerVerb, environment: &Environment) -> Resul
     match command {
         WorkerVerb::List(args) => list(args, environment).await,
         WorkerVerb::Get(args) => get(args, environment).await,
+        WorkerVerb::Drain(args) => drain(args, environment).await,
     }
 }
 
@@ -48,6 +49,27 @@ async fn get(args: WorkerGetArgs, environment: &Environment) -> Result<u8> {
         &client.scheduler,
         &request,
         |mut service, request| async move { service.get_worker(request).await },
+    )
+    .await?;
+    let worker = answer
+        .worker
+        .context("the server answered nothing about this worker")?;
+    print(args.output.format, &view::Worker::from(worker))?;
+    Ok(0)
+}
+
+async fn drain(args: WorkerDrainArgs, environment: &Environment) -> Result<u8> {
+    let WorkerDrainArgs { worker: args, why } = args;
+    let client = connect(&args.connect, environment).await?;
+    let request = v1::DrainWorkerRequest {
+        worker_id: args.worker.to_string(),
+        reason: why.reason,
+    };
+    let answer = call(
+        &format!("drain worker {}", args.worker),
+        &client.scheduler,
+        &request,
+        |mut service, request| async move { service.drain_worker(request).await },
     )
     .await?;
     let worker = answer

@@ -1,6 +1,8 @@
 //! Tables for people: plain columns without borders, times as ages, one line per thing.
 
-use hodei_jobs::view::{Attempt, Event, Events, Job, Jobs, Provider, Providers, Why, Worker, Workers};
+use hodei_jobs::view::{
+    Attempt, Event, Events, Job, Jobs, Provider, Providers, QueueStatus, Why, Worker, Workers,
+};
 use hodei_shared::resources;
 use jiff::Timestamp;
 
@@ -251,7 +253,7 @@ impl Shown for Providers {
                 of(provider.used.cpus.as_ref(), provider.capacity.cpus.as_ref()),
                 of_bytes(provider.used.memory.unwrap_or_default(), provider.capacity.memory),
                 of(provider.used.workers.as_ref(), provider.capacity.workers.as_ref()),
-                narrow(provider.message.as_deref(), wide),
+                narrow(provider_message(provider).as_deref(), wide),
             ];
             if wide {
                 row.push(labels(&provider.labels));
@@ -266,6 +268,14 @@ impl Shown for Providers {
             .iter()
             .map(|provider| provider.id.clone())
             .collect()
+    }
+}
+
+/// That it is drained matters more than what it says of itself.
+fn provider_message(provider: &Provider) -> Option<String> {
+    match &provider.drained {
+        Some(reason) => Some(format!("drained: {reason}")),
+        None => provider.message.clone(),
     }
 }
 
@@ -286,12 +296,44 @@ impl Shown for Provider {
                 "Workers",
                 of(self.used.workers.as_ref(), self.capacity.workers.as_ref()),
             ),
+            ("Drained", or_none(self.drained.as_deref())),
             ("Labels", labels(&self.labels)),
         ])
     }
 
     fn names(&self) -> Vec<String> {
         vec![self.id.clone()]
+    }
+}
+
+impl Shown for QueueStatus {
+    fn table(&self, _wide: bool, now: Timestamp) -> String {
+        let waiting = [
+            (self.ready, "could run now"),
+            (self.delayed, "wait for their time"),
+            (self.held, "wait for their input"),
+        ];
+        let waiting = waiting.iter().filter(|(count, _)| *count > 0);
+        let parts: Vec<String> = waiting.map(|(count, what)| format!("{count} {what}")).collect();
+        let queued = match parts.is_empty() {
+            true => self.queued.to_string(),
+            false => format!("{} ({})", self.queued, parts.join(", ")),
+        };
+        details(vec![
+            ("Queued", queued),
+            ("Longest wait", age(self.oldest_ready_at.as_deref(), now)),
+            ("Assigned", self.assigned.to_string()),
+            ("Running", self.running.to_string()),
+            (
+                "Workers",
+                format!("{} ({} connected)", self.workers, self.connected_workers),
+            ),
+            ("Slots", format!("{} of {} in use", self.used_slots, self.slots)),
+        ])
+    }
+
+    fn names(&self) -> Vec<String> {
+        Vec::new()
     }
 }
 
