@@ -120,8 +120,15 @@ impl Bench {
         }
     }
 
+    /// Whether nothing of any attempt is left: its empty folders may serve the next one.
     fn is_clean(&self) -> bool {
-        fs::read_dir(self.folder.attempts()).unwrap().next().is_none()
+        let below = |path: &Path| fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path());
+        let parts: Vec<_> = below(&self.folder.attempts())
+            .flat_map(|attempt| below(&attempt))
+            .collect();
+        parts
+            .iter()
+            .all(|part| part.is_dir() && below(part).next().is_none())
     }
 }
 

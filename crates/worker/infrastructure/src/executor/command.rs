@@ -13,6 +13,7 @@ use hodei_worker_domain::assignment::{Assignment, Command};
 use rustix::fs::{Access, AtFlags, FileType, Mode, OFlags, accessat, openat, statat};
 use rustix::io::Errno;
 
+use super::folders::{self, is_pristine};
 use super::spawn::{SpawnError, Stage};
 use crate::folder::remove_tree;
 
@@ -96,9 +97,13 @@ fn is_structural(error: &io::Error) -> bool {
     .any(|structural| error == Some(structural))
 }
 
-fn make_folders(folder: &Path) -> io::Result<()> {
+/// Makes the folders of an attempt, unless an earlier one has left them as they should be.
+pub(super) fn make_folders(folder: &Path) -> io::Result<()> {
+    if is_pristine(folder) {
+        return Ok(());
+    }
     let mut builder = fs::DirBuilder::new();
-    builder.mode(0o700);
+    builder.mode(folders::MODE);
     match builder.create(folder) {
         // Another job of the same user has put something there.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -107,7 +112,7 @@ fn make_folders(folder: &Path) -> io::Result<()> {
         }
         made => made?,
     }
-    ["work", "home", "tmp"]
+    folders::PARTS
         .iter()
         .try_for_each(|name| builder.create(folder.join(name)))
 }

@@ -4,6 +4,7 @@
 //! nothing of the last one is left; a job sees descriptors 0, 1 and 2, its own environment and nothing of the worker's.
 
 mod command;
+mod folders;
 mod pipes;
 pub mod spawn;
 mod tree;
@@ -14,7 +15,6 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
@@ -27,6 +27,7 @@ use rustix::process::{Rlimit, WaitIdStatus, child_subreaper};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
+use self::folders::AttemptFolders;
 use self::pipes::{Ends, Opened};
 use self::spawn::namespaces::{self, OwnNamespace, block_all_signals, is_stdio};
 use self::spawn::{Child, Spawn, Stack, Stage, spawn};
@@ -34,7 +35,6 @@ use self::tree::{Means, Tree};
 use self::walk::Scope;
 use crate::cgroup::{Cgroups, SlotCgroup};
 use crate::descriptors::Descriptors;
-use crate::folder::remove_tree;
 
 /// How often a process is looked at that can not be watched.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
@@ -71,7 +71,7 @@ pub struct ProcessExecutor {
     reaps_orphans: bool,
     room: Arc<Semaphore>,
     free: Arc<Mutex<Vec<Slot>>>,
-    next_folder: AtomicU64,
+    folders: Arc<AttemptFolders>,
     null: Arc<File>,
 }
 
@@ -141,7 +141,7 @@ impl ProcessExecutor {
             room: Arc::new(Semaphore::new(config.slots as usize)),
             threads: Mutex::new(vec![first.work.clone()]),
             free: Arc::new(Mutex::new(vec![first])),
-            next_folder: AtomicU64::new(0),
+            folders: Arc::new(AttemptFolders::new(config.attempts.clone())),
             null: Arc::new(File::open("/dev/null")?),
             has_cgroups,
             reaps_orphans: config.namespace.is_none() && child_subreaper().is_ok_and(|is| is.is_some()),
@@ -241,10 +241,8 @@ impl ProcessExecutor {
         };
         let Opened { output, input, ends } =
             open(&assignment).map_err(|error| broken(&format!("pipes can not be made: {error}")))?;
-        let folder = self
-            .config
-            .attempts
-            .join(self.next_folder.fetch_add(1, Ordering::Relaxed).to_string());
+        let folders = Arc::clone(&self.folders);
+        let folder = folders.take();
         let (answer, started) = oneshot::channel();
         let to_start = ToStart {
             assignment: Arc::clone(&assignment),
@@ -262,7 +260,7 @@ impl ProcessExecutor {
         let work: Work = Box::new(move |stack| {
             let started = to_start.start(stack);
             if started.is_err() {
-                remove_tree(&to_start.folder);
+                folders.give_back(to_start.folder.clone());
             }
             // The pipes end with the process.
             drop(to_start);
@@ -279,7 +277,13 @@ impl ProcessExecutor {
         Ok(Process {
             output: Box::new(output),
             input,
-            exit: Box::pin(tend(pidfd, Arc::clone(&tree), place, folder)),
+            exit: Box::pin(tend(
+                pidfd,
+                Arc::clone(&tree),
+                place,
+                Arc::clone(&self.folders),
+                folder,
+            )),
             control: tree,
         })
     }
@@ -304,13 +308,14 @@ fn tend(
     pidfd: Arc<OwnedFd>,
     tree: Arc<Tree>,
     place: Place,
+    folders: Arc<AttemptFolders>,
     folder: PathBuf,
 ) -> impl Future<Output = ProcessEnd> + Send {
     let (ended, exit) = oneshot::channel();
     tokio::spawn(async move {
         let end = wait_for_end(&pidfd, spawn::watch(Arc::clone(&pidfd))).await;
         tree.finish().await;
-        remove_folder(&place, folder);
+        give_back(&place, folders, folder);
         drop(place);
         // Without a listener nobody waits for it.
         let _unheard = ended.send(end);
@@ -344,10 +349,10 @@ impl Executor for ProcessExecutor {
     }
 }
 
-fn remove_folder(place: &Place, folder: PathBuf) {
+fn give_back(place: &Place, folders: Arc<AttemptFolders>, folder: PathBuf) {
     if let Some(slot) = &place.slot {
         // On the slot's own thread, before its next job. Without it the folder goes with the worker's.
-        let _ended = slot.work.send(Box::new(move |_| remove_tree(&folder)));
+        let _ended = slot.work.send(Box::new(move |_| folders.give_back(folder)));
     }
 }
 
