@@ -64,6 +64,24 @@ impl Piece {
         });
         Some(self)
     }
+
+    /// The part before `position`; `None` if nothing of it is left.
+    pub fn until_position(mut self, position: u64) -> Option<Self> {
+        if position <= self.start {
+            return None;
+        }
+        if position >= self.end() {
+            return Some(self);
+        }
+        let mut left = position - self.start;
+        self.data.truncate(left as usize);
+        self.runs.retain_mut(|run| {
+            run.len = run.len.min(left);
+            left -= run.len;
+            run.len > 0
+        });
+        Some(self)
+    }
 }
 
 #[cfg(test)]
@@ -89,6 +107,20 @@ mod tests {
             (13, &b"def"[..], &[run(Stream::Stderr, 3)][..])
         );
         assert_eq!(piece.clone().from_position(5), Some(piece.clone()));
-        assert_eq!(piece.from_position(16), None);
+        assert_eq!(piece.clone().from_position(16), None);
+
+        let first = piece.clone().until_position(13).expect("three bytes are left");
+        assert_eq!(
+            (first.start, first.data.as_slice(), first.runs.as_slice()),
+            (
+                10,
+                &b"abc"[..],
+                &[run(Stream::Stdout, 2), run(Stream::Stderr, 1)][..]
+            )
+        );
+        let one_stream = piece.clone().until_position(12).expect("two bytes are left");
+        assert_eq!(one_stream.runs, [run(Stream::Stdout, 2)]);
+        assert_eq!(piece.clone().until_position(16), Some(piece.clone()));
+        assert_eq!(piece.until_position(10), None);
     }
 }

@@ -43,7 +43,8 @@ pub struct OutputPage {
 pub trait OutputStore: Send + Sync + 'static {
     /// Stores batches, in order for each attempt. Returned means durable.
     ///
-    /// Accepted for a live attempt, and for one that ended with a declared end that is not reached yet.
+    /// Accepted for a live attempt, and for one that ended with a declared end that is not reached yet; of what
+    /// comes for that one, the part beyond the declared end is cut off.
     async fn append(&self, batches: Vec<OutputAppend>) -> Result<Vec<AppendOutcome>, StoreError>;
 
     /// Reads from `position` on, about `max_bytes` at most, at least one piece if there is one.

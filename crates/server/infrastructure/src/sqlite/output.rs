@@ -25,12 +25,12 @@ struct LogState {
 }
 
 impl LogState {
-    /// A late worker may complete what its result declared.
-    fn accepts(&self) -> bool {
-        self.live
-            || self
-                .declared_end
-                .is_some_and(|declared| self.stored_end < declared)
+    /// Bytes from this position on are not taken: a late worker may complete what its result declared, no more.
+    fn limit(&self) -> u64 {
+        if self.live {
+            return u64::MAX;
+        }
+        self.declared_end.unwrap_or(0)
     }
 }
 
@@ -46,13 +46,15 @@ impl Change<'_> {
         if state.worker != batch.worker {
             return Ok(AppendOutcome::NotHolder);
         }
-        if !state.accepts() {
+        let limit = state.limit();
+        if state.stored_end >= limit {
             return Ok(AppendOutcome::Stale);
         }
         if batch.piece.start > state.stored_end {
             return Ok(AppendOutcome::Stored(state.stored_end));
         }
-        match batch.piece.clone().from_position(state.stored_end) {
+        let fresh = batch.piece.clone().from_position(state.stored_end);
+        match fresh.and_then(|fresh| fresh.until_position(limit)) {
             Some(fresh) => {
                 self.store_piece(batch.key, &fresh)?;
                 Ok(AppendOutcome::Stored(fresh.end()))

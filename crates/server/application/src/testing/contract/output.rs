@@ -133,13 +133,21 @@ pub async fn output_after_the_end(store: Fixture) {
         })
         .await;
     assert_eq!(store.append(worker, log, piece(3, "de")).await, Stored(5));
-    assert_eq!(store.append(worker, log, piece(5, "f")).await, Stored(6));
+    assert_eq!(
+        store
+            .append(worker, log, piece(4, "ef, and what was never declared"))
+            .await,
+        Stored(6),
+        "cut at the declared end"
+    );
     assert_eq!(store.append(worker, log, piece(6, "g")).await, Stale);
     assert_eq!(store.append(worker, log, piece(0, "abc")).await, Stale);
     assert_eq!(
         text(&store.output.read(log, 0, 99).await.expect("read")),
         "abcdef"
     );
+    let counts = store.job(job).await.attempts[0].output;
+    assert_eq!((counts.bytes, counts.declared_end), (6, Some(6)));
 
     let job = store.queued(2, |input| input.retries = 1).await;
     store.applied(by_server(job, claim(worker))).await;

@@ -23,16 +23,16 @@ impl State {
             return AppendOutcome::NotHolder;
         };
         let stored = self.stored_end(batch.key);
-        let awaited = attempt
-            .record
-            .output
-            .declared_end
-            .is_some_and(|declared| stored < declared);
-        if attempt.record.end.is_some() && !awaited {
+        let limit = match (&attempt.record.end, attempt.record.output.declared_end) {
+            (None, _) => u64::MAX,
+            (Some(_), declared_end) => declared_end.unwrap_or(0),
+        };
+        if stored >= limit {
             return AppendOutcome::Stale;
         }
         if batch.piece.start <= stored
             && let Some(fresh) = batch.piece.from_position(stored)
+            && let Some(fresh) = fresh.until_position(limit)
         {
             let log = self.logs.entry(batch.key).or_default();
             log.messages += 1;
