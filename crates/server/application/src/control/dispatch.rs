@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use hodei_server_domain::job::state::JobEvent;
 use hodei_server_domain::scheduling::plan::{Claim, MAX_CLAIMS, Plan, WantedWorker, plan};
-use hodei_server_domain::scheduling::snapshot::{Snapshot, WorkerReadiness, WorkerRoom};
+use hodei_server_domain::scheduling::snapshot::{QueuedJob, Snapshot, WorkerReadiness, WorkerRoom};
 use hodei_server_domain::worker::phase::WorkerPhase;
 use hodei_shared::ids::AttemptKey;
 
 use super::Pass;
 use crate::platform::Platform;
-use crate::ports::jobs::{ChangeOutcome, FIRST_RANK, JobChange};
+use crate::ports::jobs::{ChangeOutcome, ClaimableLook, FIRST_RANK, JobChange};
 use crate::ports::workers::{NewWorker, WorkerRecord};
 use crate::refused::Refused;
 use crate::scheduler::rooms;
@@ -27,15 +27,23 @@ const MIN_PER_SHAPE: usize = 64;
 const RETURN_PATIENCE: Duration = Duration::from_secs(30);
 
 /// The dispatch controller.
-#[derive(Debug)]
-pub(super) struct Dispatch;
+#[derive(Debug, Default)]
+pub(super) struct Dispatch {
+    /// Where the last pass stopped, if there were more shapes than it looked at.
+    rotation: Option<QueuedJob>,
+}
 
 impl Pass for Dispatch {
     async fn pass(&mut self, platform: &Arc<Platform>) -> Result<Option<Duration>, Refused> {
-        let snapshot = snapshot(platform).await?;
+        let snapshot = self.snapshot(platform).await?;
         if !snapshot.shapes.is_empty() {
             let plan = plan(&snapshot);
+            let claimed = !plan.claims.is_empty();
             perform(platform, &snapshot, plan).await?;
+            // There is room, and shapes that were not looked at may have jobs for it.
+            if claimed && self.rotation.is_some() {
+                platform.wake.dispatch.notify_one();
+            }
         }
         let now_ms = platform.clock.now_ms();
         let next = platform.jobs.next_ready_at().await?;
@@ -43,26 +51,33 @@ impl Pass for Dispatch {
     }
 }
 
-async fn snapshot(platform: &Platform) -> Result<Snapshot, Refused> {
-    let workers = platform.workers.live().await?;
-    let rooms_of_workers: Vec<WorkerRoom> = workers
-        .iter()
-        .filter_map(|worker| worker_room(platform, worker))
-        .collect();
-    let free_slots: usize = rooms_of_workers.iter().map(|room| room.free_slots as usize).sum();
-    let per_shape = free_slots.clamp(MIN_PER_SHAPE, MAX_PER_SHAPE);
-    let shapes = platform.jobs.claimable(MAX_SHAPES, per_shape).await?;
-    if shapes.is_empty() {
-        return Ok(Snapshot::default());
+impl Dispatch {
+    async fn snapshot(&mut self, platform: &Platform) -> Result<Snapshot, Refused> {
+        let workers = platform.workers.live().await?;
+        let rooms_of_workers: Vec<WorkerRoom> = workers
+            .iter()
+            .filter_map(|worker| worker_room(platform, worker))
+            .collect();
+        let free_slots: usize = rooms_of_workers.iter().map(|room| room.free_slots as usize).sum();
+        let look = ClaimableLook {
+            after: self.rotation.take(),
+            shapes: MAX_SHAPES,
+            per_shape: free_slots.clamp(MIN_PER_SHAPE, MAX_PER_SHAPE),
+        };
+        let found = platform.jobs.claimable(look).await?;
+        self.rotation = found.next;
+        if found.queues.is_empty() {
+            return Ok(Snapshot::default());
+        }
+        let used = platform.jobs.used().await?;
+        let drains = platform.drains.drains().await?;
+        let providers = rooms(platform, &workers, &used, &drains);
+        Ok(Snapshot {
+            shapes: found.queues,
+            workers: rooms_of_workers,
+            providers,
+        })
     }
-    let used = platform.jobs.used().await?;
-    let drains = platform.drains.drains().await?;
-    let providers = rooms(platform, &workers, &used, &drains);
-    Ok(Snapshot {
-        shapes,
-        workers: rooms_of_workers,
-        providers,
-    })
 }
 
 fn worker_room(platform: &Platform, worker: &WorkerRecord) -> Option<WorkerRoom> {

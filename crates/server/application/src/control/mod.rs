@@ -30,7 +30,7 @@ pub fn start(platform: &Arc<Platform>) {
         "dispatch",
         planning,
         |wake| &wake.dispatch,
-        dispatch::Dispatch,
+        dispatch::Dispatch::default(),
     );
     supervise(
         platform,

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use hodei_server_domain::job::end::{AttemptOutcome, End};
 use hodei_server_domain::job::spec::JobSpec;
 use hodei_server_domain::job::state::{Job, JobEvent};
-use hodei_server_domain::scheduling::snapshot::ShapeQueue;
+use hodei_server_domain::scheduling::snapshot::{QueuedJob, ShapeQueue};
 use hodei_shared::ids::{AttemptKey, JobId, Lease, Namespace, ProviderId, Rank, WorkerId};
 use hodei_shared::resources::Resources;
 
@@ -204,6 +204,33 @@ pub struct QueueCounts {
     pub oldest_ready_at_ms: Option<i64>,
 }
 
+/// What a look at the claimable jobs shows.
+#[derive(Debug, Clone, Copy)]
+pub struct ClaimableLook {
+    /// Where the look before this one stopped; `None`: from the start.
+    pub after: Option<QueuedJob>,
+    /// How many shapes at most.
+    pub shapes: usize,
+    /// How many jobs of each, the first of them.
+    pub per_shape: usize,
+}
+
+impl ClaimableLook {
+    /// How many of the shapes are those with the oldest heads, if there are more than fit; the others rotate.
+    pub fn oldest(&self) -> usize {
+        self.shapes / 2
+    }
+}
+
+/// The claimable jobs of some shapes.
+#[derive(Debug, Clone, Default)]
+pub struct Claimable {
+    /// By head.
+    pub queues: Vec<ShapeQueue>,
+    /// The last head that was looked at, if there are shapes behind it.
+    pub next: Option<QueuedJob>,
+}
+
 /// Jobs and attempts. Every change and its events are one transaction; concurrent calls share one.
 #[async_trait]
 pub trait JobRepository: Send + Sync + 'static {
@@ -224,8 +251,11 @@ pub trait JobRepository: Send + Sync + 'static {
     /// Jobs with their attempts, newest first.
     async fn list(&self, filter: JobFilter) -> Result<Vec<JobRecord>, StoreError>;
 
-    /// The claimable jobs: for each of at most `shapes` shapes, its first jobs, at most `per_shape`.
-    async fn claimable(&self, shapes: usize, per_shape: usize) -> Result<Vec<ShapeQueue>, StoreError>;
+    /// The claimable jobs by shape, the oldest head first.
+    ///
+    /// With more shapes than are asked for, one half of the answer are the shapes with the oldest heads, the other
+    /// half goes through the rest: passes that hand `next` on see every shape in turn.
+    async fn claimable(&self, look: ClaimableLook) -> Result<Claimable, StoreError>;
 
     /// When the next queued job that waits for its time becomes claimable.
     async fn next_ready_at(&self) -> Result<Option<i64>, StoreError>;

@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use async_trait::async_trait;
 use hodei_server_application::ports::StoreError;
 use hodei_server_application::ports::jobs::{
-    AttemptRecord, ChangeOutcome, FIRST_RANK, Holding, JobChange, JobFilter, JobRecord, JobRepository,
-    LiveAttempt, NewJob, OutputCounts, QueueCounts, QueueOutcome,
+    AttemptRecord, ChangeOutcome, Claimable, ClaimableLook, FIRST_RANK, Holding, JobChange, JobFilter,
+    JobRecord, JobRepository, LiveAttempt, NewJob, OutputCounts, QueueCounts, QueueOutcome,
 };
 use hodei_server_domain::job::retry::RetryOn;
+use hodei_server_domain::job::shape::Shape;
 use hodei_server_domain::job::spec::JobSpec;
 use hodei_server_domain::job::state::HELD;
 use hodei_server_domain::scheduling::snapshot::{QueuedJob, ShapeQueue};
@@ -142,21 +143,29 @@ fn list(connection: &Connection, filter: &JobFilter) -> Result<Vec<JobRecord>> {
         .collect()
 }
 
-fn claimable(
-    connection: &Connection,
-    now_ms: i64,
-    shapes: usize,
-    per_shape: usize,
-) -> Result<Vec<ShapeQueue>> {
-    let mut select = connection.prepare_cached(CLAIMABLE_SHAPES)?;
-    let found = select.query_map(params![now_ms, count(shapes)], |row| {
-        Ok((row.get::<_, [u8; 16]>(0)?, from_json(row, 1)?))
-    })?;
-    let mut queues = Vec::new();
-    for shape in found {
-        let (id, shape) = shape?;
+fn claimable(connection: &Connection, now_ms: i64, look: &ClaimableLook) -> Result<Claimable> {
+    // One more than asked for tells whether there are more.
+    let mut shapes = claimable_shapes(connection, now_ms, None, look.shapes + 1)?;
+    let mut next = None;
+    if shapes.len() > look.shapes {
+        shapes.truncate(look.oldest());
+        let oldest = shapes.last().map(|(_, _, head)| *head);
+        let after = [look.after, oldest]
+            .into_iter()
+            .flatten()
+            .max_by_key(|head| (head.ready_at_ms, head.id));
+        let wanted = look.shapes - look.oldest();
+        let mut rest = claimable_shapes(connection, now_ms, after, wanted + 1)?;
+        if rest.len() > wanted {
+            rest.truncate(wanted);
+            next = rest.last().map(|(_, _, head)| *head);
+        }
+        shapes.append(&mut rest);
+    }
+    let mut queues = Vec::with_capacity(shapes.len());
+    for (id, shape, _) in shapes {
         let mut heads = connection.prepare_cached(CLAIMABLE_HEADS)?;
-        let heads = heads.query_map(params![id, now_ms, count(per_shape)], |row| {
+        let heads = heads.query_map(params![id, now_ms, count(look.per_shape)], |row| {
             Ok(QueuedJob {
                 id: job_id(row, 0)?,
                 ready_at_ms: row.get(1)?,
@@ -167,7 +176,29 @@ fn claimable(
             queues.push(ShapeQueue { shape, heads });
         }
     }
-    Ok(queues)
+    Ok(Claimable { queues, next })
+}
+
+/// Shapes with their heads, the oldest head first, from after a head on.
+fn claimable_shapes(
+    connection: &Connection,
+    now_ms: i64,
+    after: Option<QueuedJob>,
+    limit: usize,
+) -> Result<Vec<([u8; 16], Shape, QueuedJob)>> {
+    let (ready_at, id) = match &after {
+        Some(head) => (head.ready_at_ms, &head.id.as_bytes()[..]),
+        None => (i64::MIN, &[][..]),
+    };
+    let mut select = connection.prepare_cached(CLAIMABLE_SHAPES)?;
+    let shapes = select.query_map(params![now_ms, count(limit), ready_at, id], |row| {
+        let head = QueuedJob {
+            id: job_id(row, 2)?,
+            ready_at_ms: row.get(3)?,
+        };
+        Ok((row.get(0)?, from_json(row, 1)?, head))
+    })?;
+    shapes.collect()
 }
 
 fn live_attempt(row: &Row<'_>) -> Result<LiveAttempt> {
@@ -237,13 +268,9 @@ impl JobRepository for SqliteStore {
         self.read(move |connection| list(connection, &filter)).await
     }
 
-    async fn claimable(
-        &self,
-        shapes: usize,
-        per_shape: usize,
-    ) -> std::result::Result<Vec<ShapeQueue>, StoreError> {
+    async fn claimable(&self, look: ClaimableLook) -> std::result::Result<Claimable, StoreError> {
         let now_ms = self.now_ms();
-        self.read(move |connection| claimable(connection, now_ms, shapes, per_shape))
+        self.read(move |connection| claimable(connection, now_ms, &look))
             .await
     }
 

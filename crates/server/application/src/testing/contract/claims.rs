@@ -1,13 +1,16 @@
 //! Claims and their guards, claims that never started, cancels, and what can be claimed.
 
+use std::collections::BTreeSet;
+
 use futures::future::join_all;
 use hodei_server_domain::job::end::{Outcome, Reason};
 use hodei_server_domain::job::state::{JobEvent, Phase};
-use hodei_shared::ids::Lease;
+use hodei_server_domain::scheduling::snapshot::QueuedJob;
+use hodei_shared::ids::{JobId, Lease};
 
 use super::Fixture;
 use super::kit::*;
-use crate::ports::jobs::ChangeOutcome;
+use crate::ports::jobs::{ChangeOutcome, ClaimableLook};
 use crate::ports::workers::WorkerChange;
 
 /// A claim needs a queued job whose time has come, and a ready, connected worker of its namespace with a free slot.
@@ -298,7 +301,7 @@ pub async fn claimable_order_and_bounds(store: Fixture) {
         store.advance_ms(1);
     }
     store.queued(21, |input| input.cpu_millis = Some(300)).await;
-    let queues = store.jobs.claimable(10, 10).await.expect("read");
+    let queues = store.claimable(10, 10).await;
     let seen: Vec<_> = queues
         .iter()
         .map(|q| (q.shape.resources.cpu_millis, q.heads.len()))
@@ -311,7 +314,7 @@ pub async fn claimable_order_and_bounds(store: Fixture) {
         store.job(job_id(1)).await.created_at_ms
     );
 
-    let queues = store.jobs.claimable(2, 3).await.expect("read");
+    let queues = store.claimable(2, 3).await;
     assert_eq!(queues.iter().map(|q| q.heads.len()).collect::<Vec<_>>(), [3, 3]);
 
     store.applied(by_server(job_id(1), claim(worker))).await;
@@ -322,7 +325,7 @@ pub async fn claimable_order_and_bounds(store: Fixture) {
             JobEvent::ProvisionFailed { message: "no".into() },
         ))
         .await;
-    let queues = store.jobs.claimable(10, 10).await.expect("read");
+    let queues = store.claimable(10, 10).await;
     let heads: Vec<_> = queues
         .iter()
         .map(|q| (q.shape.resources.cpu_millis, q.heads[0].id))
@@ -333,7 +336,69 @@ pub async fn claimable_order_and_bounds(store: Fixture) {
         "the oldest head comes first"
     );
     store.advance_ms(1_000);
-    let queues = store.jobs.claimable(10, 10).await.expect("read");
+    let queues = store.claimable(10, 10).await;
     let ids: Vec<_> = queues[1].heads.iter().map(|head| head.id).collect();
     assert_eq!(ids, [job_id(4), job_id(3)], "a repeated job goes by its new time");
+}
+
+/// With more shapes than a look shows, the oldest are in each look and every other one has its turn.
+pub async fn claimable_rotation(store: Fixture) {
+    const SHAPES: u32 = 23;
+    for n in 1..=SHAPES {
+        store
+            .queued(n, |input| input.cpu_millis = Some(u64::from(n) * 100))
+            .await;
+        store.advance_ms(1);
+    }
+    let mut after = None;
+    let mut rounds = 0;
+    for _ in 0..2 {
+        let mut seen = BTreeSet::new();
+        loop {
+            let look = ClaimableLook {
+                after,
+                shapes: 8,
+                per_shape: 3,
+            };
+            let found = store.jobs.claimable(look).await.expect("read");
+            let heads: Vec<JobId> = found.queues.iter().map(|queue| queue.heads[0].id).collect();
+            assert!(heads.len() <= 8, "{heads:?}");
+            assert!(heads.is_sorted(), "by head: {heads:?}");
+            assert_eq!(
+                heads[..4],
+                [job_id(1), job_id(2), job_id(3), job_id(4)],
+                "the oldest"
+            );
+            seen.extend(heads);
+            rounds += 1;
+            after = found.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(
+            seen,
+            (1..=SHAPES).map(job_id).collect(),
+            "every shape was looked at"
+        );
+    }
+    assert_eq!(rounds, 2 * 5, "19 others, 4 at a time");
+
+    let look = ClaimableLook {
+        after: Some(QueuedJob {
+            id: job_id(SHAPES),
+            ready_at_ms: store.now(),
+        }),
+        shapes: 8,
+        per_shape: 3,
+    };
+    let found = store.jobs.claimable(look).await.expect("read");
+    assert_eq!(
+        (found.queues.len(), found.next),
+        (4, None),
+        "nothing is behind the last"
+    );
+    let all = ClaimableLook { shapes: 23, ..look };
+    let found = store.jobs.claimable(all).await.expect("read");
+    assert_eq!((found.queues.len(), found.next), (23, None), "all fit");
 }

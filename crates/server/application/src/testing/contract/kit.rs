@@ -6,6 +6,7 @@ use hodei_server_domain::event::Event;
 use hodei_server_domain::job::end::WorkerResult;
 use hodei_server_domain::job::spec::{JobSpec, SpecInput};
 use hodei_server_domain::job::state::{Job, JobEvent};
+use hodei_server_domain::scheduling::snapshot::ShapeQueue;
 use hodei_server_domain::worker::otp::SpkiHash;
 use hodei_shared::ids::{AttemptKey, JobId, Lease, Namespace, ProviderId, WorkerId};
 use hodei_shared::offsets::{Piece, Run, Stream};
@@ -13,7 +14,9 @@ use hodei_shared::resources::Resources;
 
 use super::Fixture;
 use crate::ports::Clock;
-use crate::ports::jobs::{ChangeOutcome, FIRST_RANK, Finish, JobChange, JobRecord, NewJob, QueueOutcome};
+use crate::ports::jobs::{
+    ChangeOutcome, ClaimableLook, FIRST_RANK, Finish, JobChange, JobRecord, NewJob, QueueOutcome,
+};
 use crate::ports::output::{AppendOutcome, OutputAppend};
 use crate::ports::workers::{
     Certificate, NewWorker, Redeem, RedeemOutcome, SessionOutcome, SessionStart, WorkerChange, WorkerRecord,
@@ -195,6 +198,16 @@ impl Fixture {
             ChangeOutcome::Applied(job) => job,
             other => panic!("{change:?} became {other:?}"),
         }
+    }
+
+    /// The claimable jobs from the start.
+    pub(super) async fn claimable(&self, shapes: usize, per_shape: usize) -> Vec<ShapeQueue> {
+        let look = ClaimableLook {
+            after: None,
+            shapes,
+            per_shape,
+        };
+        self.jobs.claimable(look).await.expect("read").queues
     }
 
     pub(super) async fn job(&self, job: JobId) -> JobRecord {

@@ -29,8 +29,8 @@ use crate::ports::tokens::TokenStore;
 use crate::ports::workers::WorkerRegistry;
 
 pub use self::claims::{
-    cancels, claimable_order_and_bounds, claims_are_guarded, concurrent_claims, failed_provisions,
-    never_started_claims,
+    cancels, claimable_order_and_bounds, claimable_rotation, claims_are_guarded, concurrent_claims,
+    failed_provisions, never_started_claims,
 };
 pub use self::drains::provider_drains;
 pub use self::events::events;
@@ -118,7 +118,7 @@ macro_rules! store_contract {
         $crate::store_contract! { $fixture:
             queueing a_job_runs_to_its_end what_is_held queue_counts provider_drains
             claims_are_guarded concurrent_claims never_started_claims failed_provisions cancels
-            claimable_order_and_bounds
+            claimable_order_and_bounds claimable_rotation
             what_a_worker_says lost_attempts finish_waits_for_output
             output_appends output_reads output_after_the_end
             input_parts input_is_replayed input_of_a_repeated_job

@@ -16,8 +16,8 @@ use hodei_shared::resources::Resources;
 use super::{FakeAttempt, FakeJob, FakeStore, State};
 use crate::ports::StoreError;
 use crate::ports::jobs::{
-    AttemptRecord, ChangeOutcome, FIRST_RANK, Holding, JobChange, JobFilter, JobRecord, JobRepository,
-    LiveAttempt, NewJob, OutputCounts, QueueCounts, QueueOutcome,
+    AttemptRecord, ChangeOutcome, Claimable, ClaimableLook, FIRST_RANK, Holding, JobChange, JobFilter,
+    JobRecord, JobRepository, LiveAttempt, NewJob, OutputCounts, QueueCounts, QueueOutcome,
 };
 
 impl State {
@@ -206,7 +206,7 @@ impl State {
             && filter.before.is_none_or(|before| id < before)
     }
 
-    fn claimable(&self, shapes: usize, per_shape: usize) -> Vec<ShapeQueue> {
+    fn claimable(&self, look: &ClaimableLook) -> Claimable {
         let mut queues: BTreeMap<ShapeId, ShapeQueue> = BTreeMap::new();
         for (id, job) in &self.jobs {
             let Phase::Queued { ready_at_ms } = job.job.phase else {
@@ -224,12 +224,27 @@ impl State {
         let mut queues: Vec<ShapeQueue> = queues.into_values().collect();
         for queue in &mut queues {
             queue.heads.sort_by_key(|head| (head.ready_at_ms, head.id));
-            queue.heads.truncate(per_shape);
         }
-        queues.retain(|queue| !queue.heads.is_empty());
-        queues.sort_by_key(|queue| (queue.heads[0].ready_at_ms, queue.heads[0].id));
-        queues.truncate(shapes);
+        let head = |queue: &ShapeQueue| (queue.heads[0].ready_at_ms, queue.heads[0].id);
+        queues.sort_by_key(head);
+        let mut next = None;
+        if queues.len() > look.shapes {
+            let mut rest = queues.split_off(look.oldest());
+            rest.retain(|queue| {
+                look.after
+                    .is_none_or(|after| head(queue) > (after.ready_at_ms, after.id))
+            });
+            let wanted = look.shapes - look.oldest();
+            if rest.len() > wanted {
+                rest.truncate(wanted);
+                next = rest.last().map(|queue| queue.heads[0]);
+            }
+            queues.append(&mut rest);
+        }
         queues
+            .iter_mut()
+            .for_each(|queue| queue.heads.truncate(look.per_shape));
+        Claimable { queues, next }
     }
 
     fn held(&self) -> impl Iterator<Item = (WorkerId, JobId, &FakeJob)> {
@@ -358,8 +373,8 @@ impl JobRepository for FakeStore {
         }))
     }
 
-    async fn claimable(&self, shapes: usize, per_shape: usize) -> Result<Vec<ShapeQueue>, StoreError> {
-        Ok(self.read(|state| state.claimable(shapes, per_shape)))
+    async fn claimable(&self, look: ClaimableLook) -> Result<Claimable, StoreError> {
+        Ok(self.read(|state| state.claimable(&look)))
     }
 
     async fn next_ready_at(&self) -> Result<Option<i64>, StoreError> {

@@ -6,7 +6,7 @@ WITH RECURSIVE shapes (shape) AS (
     FROM shapes
     WHERE shapes.shape IS NOT NULL
 )
-SELECT shapes.shape, shape.json
+SELECT shapes.shape, shape.json, head.id, head.ready_at
 FROM shapes
 JOIN job_live AS head ON head.id = (
     SELECT id FROM job_live
@@ -18,5 +18,6 @@ JOIN job_live AS head ON head.id = (
 )
 JOIN shape ON shape.id = shapes.shape
 WHERE shapes.shape IS NOT NULL      -- the row that ends the scan
+  AND (head.ready_at, head.id) > (?3, ?4)
 ORDER BY head.ready_at, head.id
 LIMIT ?2
