@@ -77,6 +77,21 @@ time_ordered_id!(
     "worker"
 );
 
+time_ordered_id!(
+    /// An object that holds output; never used for another one.
+    ObjectId,
+    "object"
+);
+
+impl ObjectId {
+    /// When the id was made, in milliseconds since the Unix epoch (RFC 9562).
+    pub fn made_at_ms(&self) -> i64 {
+        let mut bytes = [0; 8];
+        bytes[2..].copy_from_slice(&self.0[..6]);
+        i64::from_be_bytes(bytes)
+    }
+}
+
 macro_rules! dns_label {
     ($(#[$doc:meta])* $name:ident, $field:literal) => {
         $(#[$doc])*

@@ -18,6 +18,7 @@ mod world;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hodei_server_application::output;
 use hodei_server_application::ports::jobs::FIRST_RANK;
 use hodei_server_domain::event::Event;
 use hodei_server_domain::job::end::{AttemptOutcome, Outcome};
@@ -125,8 +126,13 @@ async fn test_worker_registration_with_otp() {
         lease: attempt.lease,
         rank: FIRST_RANK,
     };
-    let page = world.platform.output.read(key, 0, 1_024).await.expect("read");
-    let output: Vec<u8> = page.pieces.iter().flat_map(|piece| piece.data.to_vec()).collect();
+    let platform = &world.platform;
+    let pieces = output::pieces(&*platform.output, &*platform.objects, key, 0, 1_024).await;
+    let output: Vec<u8> = pieces
+        .expect("read")
+        .into_iter()
+        .flat_map(|piece| piece.data)
+        .collect();
     assert_eq!(output, b"registered\n");
 
     let identity = world.platform.workers.identity(machine.worker).await;

@@ -42,3 +42,19 @@ fn without_faults_every_job_runs_once() {
         .count();
     assert_eq!(starts as u64, Faults::NONE.jobs);
 }
+
+#[test]
+fn much_output_comes_into_objects() {
+    let outcome = sim::run_with(1, Faults::NONE).expect("holds");
+    let objects = outcome.trace.iter().filter_map(|line| {
+        line.split("an object of ")
+            .nth(1)?
+            .split(' ')
+            .next()?
+            .parse()
+            .ok()
+    });
+    let sizes: Vec<u64> = objects.collect();
+    assert!(sizes.iter().any(|size| *size < 64 << 10), "at once: {sizes:?}");
+    assert!(sizes.iter().any(|size| *size > 64 << 10), "later: {sizes:?}");
+}

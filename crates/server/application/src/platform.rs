@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hodei_server_domain::provider::Health;
-use hodei_shared::ids::{JobId, ProviderId, WorkerId};
+use hodei_shared::ids::{JobId, ObjectId, ProviderId, WorkerId};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -14,6 +14,7 @@ use crate::ports::drains::ProviderDrains;
 use crate::ports::events::EventBus;
 use crate::ports::input::InputStore;
 use crate::ports::jobs::JobRepository;
+use crate::ports::objects::OutputObjects;
 use crate::ports::output::OutputStore;
 use crate::ports::provider::WorkerProvider;
 use crate::ports::tokens::TokenStore;
@@ -29,6 +30,8 @@ pub struct PlatformParts {
     pub workers: Arc<dyn WorkerRegistry>,
     /// What jobs print.
     pub output: Arc<dyn OutputStore>,
+    /// Where the bulk of that lies.
+    pub objects: Arc<dyn OutputObjects>,
     /// What jobs read.
     pub input: Arc<dyn InputStore>,
     /// Providers that take no new work.
@@ -66,6 +69,8 @@ pub struct PlatformSettings {
     pub poll: Duration,
     /// How long a result waits for the output before its end.
     pub output_patience: Duration,
+    /// From how many bytes on output goes straight into an object.
+    pub object_bytes: usize,
     /// How much input a job may have, in bytes.
     pub input_limit: u64,
 }
@@ -79,6 +84,7 @@ impl Default for PlatformSettings {
             worker_idle: Duration::from_secs(300),
             poll: Duration::from_secs(1),
             output_patience: Duration::from_secs(60),
+            object_bytes: 256 << 10,
             input_limit: 1 << 30,
         }
     }
@@ -92,6 +98,8 @@ pub struct Platform {
     pub workers: Arc<dyn WorkerRegistry>,
     /// What jobs print.
     pub output: Arc<dyn OutputStore>,
+    /// Where the bulk of that lies.
+    pub objects: Arc<dyn OutputObjects>,
     /// What jobs read.
     pub input: Arc<dyn InputStore>,
     /// Providers that take no new work.
@@ -131,6 +139,8 @@ pub(crate) struct Wake {
     pub(crate) provision: Notify,
     pub(crate) lease: Notify,
     pub(crate) reconcile: Notify,
+    /// Nobody waits for what these loops do, so that they are only polled.
+    pub(crate) housekeeping: Notify,
 }
 
 /// How many refused passwords are still written to the event log this second, so that strangers can not fill it.
@@ -169,6 +179,7 @@ impl Platform {
             jobs: parts.jobs,
             workers: parts.workers,
             output: parts.output,
+            objects: parts.objects,
             input: parts.input,
             drains: parts.drains,
             events: parts.events,
@@ -218,6 +229,11 @@ impl Platform {
     /// A new worker id: a UUIDv7 (RFC 9562) of this time.
     pub fn new_worker_id(&self) -> WorkerId {
         WorkerId::from_bytes(self.new_id())
+    }
+
+    /// A new id of an object: a UUIDv7 (RFC 9562) of this time.
+    pub(crate) fn new_object_id(&self) -> ObjectId {
+        ObjectId::from_bytes(self.new_id())
     }
 
     fn new_id(&self) -> [u8; 16] {

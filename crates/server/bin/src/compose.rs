@@ -6,12 +6,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context as _, Result, anyhow};
 use hodei_server_application::control::{self, Shutdown};
 use hodei_server_application::platform::{Platform, PlatformParts, PlatformSettings};
 use hodei_server_application::ports::Clock as _;
 use hodei_server_infrastructure::authority::LocalAuthority;
 use hodei_server_infrastructure::authority::keys::ClusterKeys;
+use hodei_server_infrastructure::output_store::FileObjects;
 use hodei_server_infrastructure::sqlite::SqliteStore;
 use hodei_server_infrastructure::system::{SystemClock, SystemRng, TaskSpawner};
 use hodei_server_interface::listener::Door;
@@ -156,10 +157,14 @@ async fn compose(
         socket: bound.worker_socket.clone(),
     };
     let store = Arc::new(store);
+    let output = folder.path().join("output");
+    let objects = FileObjects::open(&output)
+        .with_context(|| format!("the folder {} can not be used for output", output.display()))?;
     let platform = Platform::new(PlatformParts {
         jobs: store.clone(),
         workers: store.clone(),
         output: store.clone(),
+        objects: Arc::new(objects),
         input: store.clone(),
         drains: store.clone(),
         events: store.clone(),

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod authority;
+pub mod output_store;
 pub mod providers;
 pub mod sqlite;
 pub mod system;

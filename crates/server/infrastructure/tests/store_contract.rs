@@ -12,9 +12,11 @@ use hodei_server_application::ports::{Clock, Rng, StoreError};
 use hodei_server_application::testing::clock::ManualClock;
 use hodei_server_application::testing::contract::Fixture;
 use hodei_server_application::testing::fake::FakeStore;
+use hodei_server_application::testing::objects::MemoryObjects;
 use hodei_server_application::testing::rng::SeededRng;
 use hodei_server_domain::job::spec::{JobSpec, SpecInput};
 use hodei_server_domain::job::state::JobEvent;
+use hodei_server_infrastructure::output_store::FileObjects;
 use hodei_server_infrastructure::sqlite::{OpenError, SqliteStore};
 use hodei_shared::ids::{JobId, Namespace};
 use tempfile::TempDir;
@@ -53,10 +55,33 @@ mod on_disk {
     fn fixture() -> Fixture {
         let (folder, clock) = (folder(), clock());
         let store = open(&folder, clock.clone());
-        Fixture::new(store, clock).keeping(folder)
+        let objects = FileObjects::open(&folder.path().join("output")).expect("the folder is made");
+        Fixture::new(store, clock).with_objects(objects).keeping(folder)
     }
 
     hodei_server_application::store_contract!(fixture);
+}
+
+mod objects_in_memory {
+    use super::*;
+
+    fn place() -> (MemoryObjects, ()) {
+        (MemoryObjects::default(), ())
+    }
+
+    hodei_server_application::objects_contract!(place);
+}
+
+mod objects_in_files {
+    use super::*;
+
+    fn place() -> (FileObjects, TempDir) {
+        let folder = folder();
+        let objects = FileObjects::open(&folder.path().join("output")).expect("the folder is made");
+        (objects, folder)
+    }
+
+    hodei_server_application::objects_contract!(place);
 }
 
 #[tokio::test]
@@ -203,7 +228,7 @@ fn a_newer_store_is_refused() {
             error,
             OpenError::Newer {
                 found: 999,
-                known: 4,
+                known: 6,
                 ..
             }
         ),

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use hodei_server_application::output::pieces;
 use hodei_server_application::ports::events::EventBus;
 use hodei_server_application::ports::jobs::{AttemptRecord, FIRST_RANK, JobRecord, JobRepository};
-use hodei_server_application::ports::output::OutputStore;
 use hodei_server_application::ports::workers::WorkerRegistry;
 use hodei_server_domain::event::Event;
 use hodei_server_domain::job::end::{AttemptOutcome, Outcome as JobOutcome};
@@ -143,17 +143,14 @@ async fn output(
     };
     let mut stored = Vec::new();
     loop {
-        let page = servers
-            .store
-            .read(key, stored.len() as u64, 1 << 20)
+        let position = stored.len() as u64;
+        let pieces = pieces(&servers.store, &*servers.objects, key, position, 1 << 20)
             .await
             .map_err(|e| e.to_string())?;
-        if page.pieces.is_empty() {
+        if pieces.is_empty() {
             break;
         }
-        page.pieces
-            .into_iter()
-            .for_each(|piece| stored.extend(piece.data));
+        pieces.into_iter().for_each(|piece| stored.extend(piece.data));
     }
     let exited = matches!(
         attempt.end,

@@ -232,7 +232,12 @@ impl Run {
         } else {
             Stream::Stdout
         };
-        let bytes = format!("{} line {line}\n", self.key).into_bytes();
+        let mut bytes = format!("{} line {line}\n", self.key).into_bytes();
+        // Some jobs print much, so that their output comes into objects at once or later.
+        let salt = self.key.job.as_bytes()[15];
+        if salt.is_multiple_of(4) {
+            bytes = bytes.repeat([380, 380, 500][line as usize % 3]);
+        }
         let Ok(permit) = output.reserve().await else {
             return;
         };

@@ -12,6 +12,7 @@ mod convert;
 mod executor;
 mod net;
 mod node;
+mod objects;
 mod provider;
 mod world;
 

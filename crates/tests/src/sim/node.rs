@@ -13,6 +13,7 @@ use hodei_shared::ports::{BoxFuture, Spawner};
 use tokio::task::AbortHandle;
 
 use super::authority::SimAuthority;
+use super::objects::{OBJECT_BYTES, SimObjects};
 use super::provider::SimProvider;
 use super::world::World;
 
@@ -66,6 +67,7 @@ pub(super) struct RunningServer {
 pub(super) struct Servers {
     world: Arc<World>,
     pub(super) store: SqliteStore,
+    pub(super) objects: Arc<SimObjects>,
     pub(super) provider: Arc<SimProvider>,
     running: Mutex<Option<RunningServer>>,
 }
@@ -76,6 +78,7 @@ impl Servers {
         Arc::new_cyclic(|servers: &Weak<Self>| Self {
             world: Arc::clone(world),
             store,
+            objects: SimObjects::new(world),
             provider: SimProvider::new(world, servers.clone()),
             running: Mutex::default(),
         })
@@ -103,6 +106,7 @@ impl Servers {
             jobs: store.clone(),
             workers: store.clone(),
             output: store.clone(),
+            objects: self.objects.clone(),
             input: store.clone(),
             drains: store.clone(),
             events: store.clone(),
@@ -115,6 +119,7 @@ impl Servers {
             settings: PlatformSettings {
                 addresses: vec!["sim".to_owned()],
                 worker_idle: Duration::from_secs(30),
+                object_bytes: OBJECT_BYTES,
                 ..PlatformSettings::default()
             },
         }));

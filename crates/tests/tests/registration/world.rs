@@ -15,6 +15,7 @@ use hodei_server_domain::event::Event;
 use hodei_server_domain::job::spec::{JobSpec, SpecInput};
 use hodei_server_infrastructure::authority::keys::ClusterKeys;
 use hodei_server_infrastructure::authority::{LocalAuthority, WORKER_CERTIFICATE_LIFE};
+use hodei_server_infrastructure::output_store::FileObjects;
 use hodei_server_infrastructure::sqlite::SqliteStore;
 use hodei_server_infrastructure::system::{SystemClock, SystemRng, TaskSpawner};
 use hodei_server_interface::auth::HostNames;
@@ -159,6 +160,7 @@ impl World {
             jobs: store.clone(),
             workers: store.clone(),
             output: store.clone(),
+            objects: Arc::new(FileObjects::open(&folder.path().join("output")).expect("made")),
             input: store.clone(),
             drains: store.clone(),
             events: store.clone(),

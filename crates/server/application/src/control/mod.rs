@@ -1,6 +1,8 @@
 //! The controllers: loops of one shape. Each can be woken, takes no input, re-reads state and is idempotent, so a
 //! lost wake-up, a crash and a restart are one code path.
 
+mod collect;
+mod compact;
 mod dispatch;
 mod lease;
 mod provision;
@@ -20,6 +22,9 @@ use crate::platform::{Platform, Wake};
 use crate::refused::Refused;
 
 pub use shutdown::{Shutdown, shutdown};
+
+#[cfg(feature = "testing")]
+pub(crate) use self::{collect::Collect, compact::Compact};
 
 /// Starts all loops. They end when the platform is shut down.
 pub fn start(platform: &Arc<Platform>) {
@@ -53,11 +58,25 @@ pub fn start(platform: &Arc<Platform>) {
         |wake| &wake.reconcile,
         reconcile::Reconcile::default(),
     );
+    supervise(
+        platform,
+        "compact",
+        all,
+        |wake| &wake.housekeeping,
+        compact::Compact,
+    );
+    supervise(
+        platform,
+        "collect",
+        all,
+        |wake| &wake.housekeeping,
+        collect::Collect::default(),
+    );
     watch_providers(platform);
 }
 
 /// One look at the world.
-trait Pass: Send + 'static {
+pub(crate) trait Pass: Send + 'static {
     /// Does what is due. Returns when to look again at the latest; `None`: at the next poll.
     fn pass(
         &mut self,

@@ -8,6 +8,7 @@ pub mod events;
 pub mod input;
 pub mod jobs;
 pub mod link;
+pub mod objects;
 pub mod output;
 pub mod provider;
 pub mod sealed;

@@ -6,4 +6,5 @@
 pub mod clock;
 pub mod contract;
 pub mod fake;
+pub mod objects;
 pub mod rng;

@@ -18,6 +18,7 @@ use hodei_server_bin::settings::{Environment, Flags, Mode, Settings};
 use hodei_server_domain::provider::{Capabilities, Health, Isolation};
 use hodei_server_infrastructure::authority::LocalAuthority;
 use hodei_server_infrastructure::authority::keys::ClusterKeys;
+use hodei_server_infrastructure::output_store::FileObjects;
 use hodei_server_infrastructure::sqlite::SqliteStore;
 use hodei_server_infrastructure::system::{SystemClock, SystemRng, TaskSpawner};
 use hodei_server_interface::auth::HostNames;
@@ -238,6 +239,7 @@ impl World {
             jobs: store.clone(),
             workers: store.clone(),
             output: store.clone(),
+            objects: Arc::new(FileObjects::open(&folder.path().join("output")).expect("made")),
             input: store.clone(),
             drains: store.clone(),
             events: store.clone(),

@@ -137,6 +137,8 @@ impl Change<'_> {
             Op::Queue(jobs) => Outcome::Queue(self.queue(jobs)?),
             Op::Apply(changes) => Outcome::Apply(self.apply(changes)?),
             Op::Append(batches) => Outcome::Append(self.append(batches)?),
+            Op::MoveTails(blocks) => Outcome::MoveTails(self.move_tails(blocks)?),
+            Op::ForgetObjects(ids) => Outcome::ForgetObjects(self.forget_objects(ids)?),
             Op::Input(parts) => Outcome::Input(self.append_input(parts)?),
             Op::Events(events) => Outcome::Events(self.append_events(events)?),
             Op::Plan(workers) => Outcome::Plan(self.plan(workers)?),

@@ -7,7 +7,7 @@
 //! Invariants: an answer is given only after its commit · every rule of a job is decided by the domain inside the
 //! transaction that stores it · events have positions without gaps in commit order · no timer: a lone call is
 //! committed at once · nothing of `inline` depends on threads, randomness or the order of a hash map.
-//! Deliberately absent: retention, objects for large output, more than one process on a file.
+//! Deliberately absent: retention, the bytes of objects (see `output_store`), more than one process on a file.
 
 mod core;
 mod drains;
@@ -19,6 +19,7 @@ mod jobs;
 mod jobs_read;
 mod op;
 mod output;
+mod output_objects;
 mod sealed;
 mod threads;
 mod tokens;

@@ -3,7 +3,7 @@
 use hodei_server_application::ports::StoreError;
 use hodei_server_application::ports::input::{InputAppend, InputOutcome};
 use hodei_server_application::ports::jobs::{ChangeOutcome, JobChange, NewJob, QueueOutcome};
-use hodei_server_application::ports::output::{AppendOutcome, OutputAppend};
+use hodei_server_application::ports::output::{AppendOutcome, Block, OutputAppend};
 use hodei_server_application::ports::tokens::TokenRecord;
 use hodei_server_application::ports::workers::{
     BeatRecord, Certificate, NewWorker, Redeem, RedeemOutcome, RenewOutcome, SessionOutcome, SessionStart,
@@ -11,7 +11,7 @@ use hodei_server_application::ports::workers::{
 };
 use hodei_server_domain::event::Event;
 use hodei_server_domain::worker::identity::RenewalRequest;
-use hodei_shared::ids::{JobId, ProviderId, WorkerId};
+use hodei_shared::ids::{AttemptKey, JobId, ObjectId, ProviderId, WorkerId};
 
 /// One writing call.
 #[derive(Debug, Clone)]
@@ -19,6 +19,8 @@ pub(super) enum Op {
     Queue(Vec<NewJob>),
     Apply(Vec<JobChange>),
     Append(Vec<OutputAppend>),
+    MoveTails(Vec<(AttemptKey, Block)>),
+    ForgetObjects(Vec<ObjectId>),
     Input(Vec<InputAppend>),
     Events(Vec<Event>),
     Plan(Vec<NewWorker>),
@@ -53,6 +55,8 @@ pub(super) enum Outcome {
     Queue(Vec<QueueOutcome>),
     Apply(Vec<ChangeOutcome>),
     Append(Vec<AppendOutcome>),
+    MoveTails(Vec<bool>),
+    ForgetObjects(()),
     Input(Vec<InputOutcome>),
     Events(()),
     Plan(()),
@@ -83,7 +87,11 @@ impl Outcome {
                 true
             }
             Self::SetDrain(changed) => *changed,
-            Self::Beat(_) | Self::CreateToken(_) | Self::PutSealed(_) => false,
+            Self::Beat(_)
+            | Self::CreateToken(_)
+            | Self::PutSealed(_)
+            | Self::MoveTails(_)
+            | Self::ForgetObjects(()) => false,
         }
     }
 

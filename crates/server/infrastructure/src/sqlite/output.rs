@@ -1,19 +1,23 @@
-//! What jobs print: one log per attempt and rank, in rows.
+//! What jobs print: one log per attempt and rank, in rows and in blocks of objects.
 
 use async_trait::async_trait;
 use hodei_server_application::ports::StoreError;
-use hodei_server_application::ports::output::{AppendOutcome, OutputAppend, OutputPage, OutputStore};
-use hodei_shared::ids::{AttemptKey, WorkerId};
+use hodei_server_application::ports::output::{
+    AppendOutcome, Block, Content, OutputAppend, OutputPage, OutputStore, Part,
+};
+use hodei_shared::ids::{AttemptKey, ObjectId, WorkerId};
 use hodei_shared::offsets::Piece;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, Rows, params};
 
 use super::SqliteStore;
 use super::core::Change;
 use super::op::{Op, perform};
-use super::value::{from_json, int, one, to_json, uint, worker_id};
+use super::output_objects;
+use super::value::{from_json, int, object_id, one, to_json, uint, worker_id};
 
 pub(super) const STATE: &str = include_str!("sql/output_state.sql");
 pub(super) const READ: &str = include_str!("sql/output_read.sql");
+pub(super) const READ_BLOCKS: &str = include_str!("sql/output_read_blocks.sql");
 const END: &str = "SELECT end FROM output_log WHERE job = ?1 AND lease = ?2 AND rank = ?3";
 
 /// An attempt as its output sees it.
@@ -46,21 +50,55 @@ impl Change<'_> {
         if state.worker != batch.worker {
             return Ok(AppendOutcome::NotHolder);
         }
-        let limit = state.limit();
-        if state.stored_end >= limit {
+        if state.stored_end >= state.limit() {
             return Ok(AppendOutcome::Stale);
         }
-        if batch.piece.start > state.stored_end {
+        match &batch.content {
+            Content::Bytes(piece) => self.append_bytes(batch.key, &state, piece),
+            Content::Block(block) => self.append_block(batch.key, &state, block),
+        }
+    }
+
+    fn append_bytes(
+        &self,
+        key: AttemptKey,
+        state: &LogState,
+        piece: &Piece,
+    ) -> rusqlite::Result<AppendOutcome> {
+        if piece.start > state.stored_end {
             return Ok(AppendOutcome::Stored(state.stored_end));
         }
-        let fresh = batch.piece.clone().from_position(state.stored_end);
-        match fresh.and_then(|fresh| fresh.until_position(limit)) {
+        let fresh = piece.clone().from_position(state.stored_end);
+        match fresh.and_then(|fresh| fresh.until_position(state.limit())) {
             Some(fresh) => {
-                self.store_piece(batch.key, &fresh)?;
+                self.store_piece(key, &fresh)?;
                 Ok(AppendOutcome::Stored(fresh.end()))
             }
             None => Ok(AppendOutcome::Stored(state.stored_end)),
         }
+    }
+
+    fn append_block(
+        &self,
+        key: AttemptKey,
+        state: &LogState,
+        block: &Block,
+    ) -> rusqlite::Result<AppendOutcome> {
+        let fits = block.start == state.stored_end && block.end() <= state.limit();
+        if !fits || !self.is_young(block) {
+            return Ok(AppendOutcome::Moved);
+        }
+        self.store_block(key, block)?;
+        self.grow(
+            key,
+            &Growth {
+                end: block.end(),
+                lines: block.lines,
+                messages: block.messages,
+                tail_bytes: 0,
+            },
+        )?;
+        Ok(AppendOutcome::Stored(block.end()))
     }
 
     fn log_state(&self, key: AttemptKey) -> rusqlite::Result<Option<LogState>> {
@@ -77,27 +115,54 @@ impl Change<'_> {
     }
 
     fn store_piece(&self, key: AttemptKey, piece: &Piece) -> rusqlite::Result<()> {
-        let (job, lease, rank) = (key.job.as_bytes(), int(key.lease.0), key.rank.0);
         self.connection
             .prepare_cached(
                 "INSERT INTO output_tail (job, lease, rank, start, end, data, runs)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
             )?
             .execute(params![
-                job,
-                lease,
-                rank,
+                key.job.as_bytes(),
+                int(key.lease.0),
+                key.rank.0,
                 int(piece.start),
                 int(piece.end()),
                 piece.data,
                 to_json(&piece.runs)?
             ])?;
         let lines = piece.data.iter().filter(|byte| **byte == b'\n').count();
+        self.grow(
+            key,
+            &Growth {
+                end: piece.end(),
+                lines: lines as u64,
+                messages: 1,
+                tail_bytes: piece.data.len() as u64,
+            },
+        )
+    }
+
+    fn grow(&self, key: AttemptKey, by: &Growth) -> rusqlite::Result<()> {
         self.connection
             .prepare_cached(include_str!("sql/output_grow.sql"))?
-            .execute(params![job, lease, rank, int(piece.end()), int(lines as u64)])?;
+            .execute(params![
+                key.job.as_bytes(),
+                int(key.lease.0),
+                key.rank.0,
+                int(by.end),
+                int(by.lines),
+                int(by.messages),
+                int(by.tail_bytes)
+            ])?;
         Ok(())
     }
+}
+
+/// What a log becomes larger by.
+struct Growth {
+    end: u64,
+    lines: u64,
+    messages: u64,
+    tail_bytes: u64,
 }
 
 /// Position after the last stored byte.
@@ -109,38 +174,79 @@ pub(super) fn stored_end(connection: &Connection, key: AttemptKey) -> rusqlite::
     Ok(end.map_or(0, i64::unsigned_abs))
 }
 
+/// The parts of both tables are merged: each byte is in one of them, and each list is in order.
 fn read_page(
     connection: &Connection,
     key: AttemptKey,
     position: u64,
     max_bytes: usize,
 ) -> rusqlite::Result<OutputPage> {
-    let mut page = OutputPage {
-        pieces: Vec::new(),
-        stored_end: stored_end(connection, key)?,
-    };
+    let mut parts: Vec<Part> = Vec::new();
+    let mut select = connection.prepare_cached(READ_BLOCKS)?;
+    let values = params![key.job.as_bytes(), int(key.lease.0), key.rank.0, int(position)];
+    take(&mut select.query(values)?, max_bytes, &mut parts, |row| {
+        Ok(Some(Part::Block(block(row)?)))
+    })?;
     let mut select = connection.prepare_cached(READ)?;
-    let mut rows = select.query(params![
-        key.job.as_bytes(),
-        int(key.lease.0),
-        key.rank.0,
-        int(position)
-    ])?;
+    take(&mut select.query(values)?, max_bytes, &mut parts, |row| {
+        Ok(piece(row)?.from_position(position).map(Part::Bytes))
+    })?;
+    parts.sort_by_key(Part::start);
+    // Where one list was cut short, the other may go on behind a gap.
+    let (mut end, mut bytes) = (position, 0);
+    parts.retain(|part| {
+        let follows = part.start() <= end && bytes < max_bytes.max(1);
+        if follows {
+            bytes += usize::try_from(part.end() - end).unwrap_or(usize::MAX);
+            end = part.end();
+        }
+        follows
+    });
+    Ok(OutputPage {
+        parts,
+        stored_end: stored_end(connection, key)?,
+    })
+}
+
+/// Takes rows until they hold `max_bytes`.
+fn take(
+    rows: &mut Rows<'_>,
+    max_bytes: usize,
+    parts: &mut Vec<Part>,
+    read: impl Fn(&Row<'_>) -> rusqlite::Result<Option<Part>>,
+) -> rusqlite::Result<()> {
     let mut bytes = 0;
     while bytes < max_bytes.max(1)
         && let Some(row) = rows.next()?
     {
-        let piece = Piece {
-            start: uint(row, 0)?,
-            data: row.get(1)?,
-            runs: from_json(row, 2)?,
-        };
-        if let Some(piece) = piece.from_position(position) {
-            bytes += piece.data.len();
-            page.pieces.push(piece);
+        if let Some(part) = read(row)? {
+            bytes += usize::try_from(part.end() - part.start()).unwrap_or(usize::MAX);
+            parts.push(part);
         }
     }
-    Ok(page)
+    Ok(())
+}
+
+/// A piece from `start`, `data`, `runs`.
+pub(super) fn piece(row: &Row<'_>) -> rusqlite::Result<Piece> {
+    Ok(Piece {
+        start: uint(row, 0)?,
+        data: row.get(1)?,
+        runs: from_json(row, 2)?,
+    })
+}
+
+fn block(row: &Row<'_>) -> rusqlite::Result<Block> {
+    let start = uint(row, 0)?;
+    Ok(Block {
+        start,
+        len: uint(row, 1)?.saturating_sub(start),
+        object: object_id(row, 2)?,
+        offset: uint(row, 3)?,
+        runs_len: uint(row, 4)?,
+        lines: uint(row, 5)?,
+        messages: uint(row, 6)?,
+    })
 }
 
 #[async_trait]
@@ -154,5 +260,40 @@ impl OutputStore for SqliteStore {
             read_page(connection, key, position, max_bytes)
         })
         .await
+    }
+
+    async fn large_tails(&self, limit: usize) -> Result<Vec<AttemptKey>, StoreError> {
+        SqliteStore::read(self, move |connection| {
+            output_objects::large_tails(connection, limit)
+        })
+        .await
+    }
+
+    async fn tail(
+        &self,
+        key: AttemptKey,
+        max_bytes: usize,
+        max_pieces: usize,
+    ) -> Result<Vec<Piece>, StoreError> {
+        SqliteStore::read(self, move |connection| {
+            output_objects::tail(connection, key, max_bytes, max_pieces)
+        })
+        .await
+    }
+
+    async fn move_tails(&self, blocks: Vec<(AttemptKey, Block)>) -> Result<Vec<bool>, StoreError> {
+        perform!(self, Op::MoveTails(blocks), MoveTails)
+    }
+
+    async fn unused_objects(&self, limit: usize) -> Result<Vec<ObjectId>, StoreError> {
+        SqliteStore::read(self, move |connection| output_objects::unused(connection, limit)).await
+    }
+
+    async fn forget_objects(&self, ids: Vec<ObjectId>) -> Result<(), StoreError> {
+        perform!(self, Op::ForgetObjects(ids), ForgetObjects)
+    }
+
+    async fn unknown_objects(&self, ids: Vec<ObjectId>) -> Result<Vec<ObjectId>, StoreError> {
+        SqliteStore::read(self, move |connection| output_objects::unknown(connection, &ids)).await
     }
 }

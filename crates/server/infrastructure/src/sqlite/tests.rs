@@ -11,7 +11,7 @@ use hodei_shared::ids::{JobId, Namespace};
 
 use super::core::Core;
 use super::op::{Op, Outcome};
-use super::{events, input, job_rows, jobs, jobs_read, output, value, workers, workers_read};
+use super::{events, input, job_rows, jobs, jobs_read, output, output_objects, value, workers, workers_read};
 
 const NOW_MS: i64 = 1_800_000_000_000;
 
@@ -54,7 +54,7 @@ fn plan(core: &Core, sql: &str) -> Vec<String> {
 fn hot_queries_use_their_indexes() {
     let core = Core::in_memory().expect("opens");
     #[rustfmt::skip]
-    let table: [(&str, &str, &[&str], &[&str]); 24] = [
+    let table: [(&str, &str, &[&str], &[&str]); 29] = [
         // name, query, what must be used, which scans are its purpose
         ("live job", job_rows::LOAD_LIVE, &["job_live USING PRIMARY KEY"], &[]),
         ("ended job", job_rows::LOAD_ENDED, &["job_ended USING PRIMARY KEY"], &[]),
@@ -80,6 +80,11 @@ fn hot_queries_use_their_indexes() {
         ("events", events::AFTER, &["INTEGER PRIMARY KEY"], &[]),
         ("events of a job", events::OF_JOB, &["event_job"], &[]),
         ("output", output::READ, &["sqlite_autoindex_output_tail_1"], &[]),
+        ("output in blocks", output::READ_BLOCKS, &["output_block USING PRIMARY KEY"], &[]),
+        ("large tails", output_objects::LARGE_TAILS, &["output_log_tail", "attempt USING PRIMARY KEY"], &[]),
+        ("tail", output_objects::TAIL, &["sqlite_autoindex_output_tail_1"], &[]),
+        ("tail range", output_objects::TAIL_RANGE, &["sqlite_autoindex_output_tail_1"], &[]),
+        ("unused objects", output_objects::UNUSED, &["output_object_unused"], &["SCAN output_object USING COVERING INDEX output_object_unused"]),
     ];
     for (name, sql, used, scans) in table {
         let steps = plan(&core, sql);

@@ -5,7 +5,7 @@ use hodei_server_domain::job::retry::{RetryOn, RetryPolicy};
 use hodei_server_domain::job::state::Phase;
 use hodei_server_domain::worker::phase::WorkerPhase;
 use hodei_shared::Invalid;
-use hodei_shared::ids::{JobId, WorkerId};
+use hodei_shared::ids::{AttemptKey, JobId, Lease, ObjectId, Rank, WorkerId};
 use rusqlite::types::{FromSql, Type};
 use rusqlite::{Error, Result, Row};
 use serde::Serialize;
@@ -112,6 +112,19 @@ pub(super) fn job_id(row: &Row<'_>, column: usize) -> Result<JobId> {
 
 pub(super) fn worker_id(row: &Row<'_>, column: usize) -> Result<WorkerId> {
     row.get(column).map(WorkerId::from_bytes)
+}
+
+pub(super) fn object_id(row: &Row<'_>, column: usize) -> Result<ObjectId> {
+    row.get(column).map(ObjectId::from_bytes)
+}
+
+/// An attempt's key from three columns: job, lease, rank.
+pub(super) fn attempt_key(row: &Row<'_>, first: usize) -> Result<AttemptKey> {
+    Ok(AttemptKey {
+        job: job_id(row, first)?,
+        lease: Lease(uint(row, first + 1)?),
+        rank: Rank(row.get(first + 2)?),
+    })
 }
 
 /// A validated name.

@@ -17,7 +17,7 @@ use crate::ports::Clock;
 use crate::ports::jobs::{
     ChangeOutcome, ClaimableLook, FIRST_RANK, Finish, JobChange, JobRecord, NewJob, QueueOutcome,
 };
-use crate::ports::output::{AppendOutcome, OutputAppend};
+use crate::ports::output::{AppendOutcome, Content, OutputAppend};
 use crate::ports::workers::{
     Certificate, NewWorker, Redeem, RedeemOutcome, SessionOutcome, SessionStart, WorkerChange, WorkerRecord,
 };
@@ -307,7 +307,8 @@ impl Fixture {
     }
 
     pub(super) async fn append(&self, worker: WorkerId, key: AttemptKey, piece: Piece) -> AppendOutcome {
-        let batch = OutputAppend { key, worker, piece };
+        let content = Content::Bytes(piece);
+        let batch = OutputAppend { key, worker, content };
         let outcomes = self.output.append(vec![batch]).await.expect("stored");
         assert_eq!(outcomes.len(), 1, "one outcome for each batch");
         outcomes[0]

@@ -1,15 +1,19 @@
 //! The contract of the stores, written once and run on each of them: one public function for each rule of the
 //! ports' documentation. Use [`store_contract!`](crate::store_contract) to make a test of each.
 
+mod blocks;
 mod claims;
 mod drains;
 mod events;
+mod flow;
 mod identity;
 mod input;
 mod jobs;
 mod kit;
 mod lists;
+mod objects;
 mod output;
+mod platform;
 mod results;
 mod secrets;
 mod workers;
@@ -19,25 +23,30 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::clock::ManualClock;
+use super::objects::MemoryObjects;
 use crate::ports::drains::ProviderDrains;
 use crate::ports::events::EventBus;
 use crate::ports::input::InputStore;
 use crate::ports::jobs::JobRepository;
+use crate::ports::objects::OutputObjects;
 use crate::ports::output::OutputStore;
 use crate::ports::sealed::SealedStore;
 use crate::ports::tokens::TokenStore;
 use crate::ports::workers::WorkerRegistry;
 
+pub use self::blocks::{output_blocks, output_objects, output_tails};
 pub use self::claims::{
     cancels, claimable_order_and_bounds, claimable_rotation, claims_are_guarded, concurrent_claims,
     failed_provisions, never_started_claims,
 };
 pub use self::drains::provider_drains;
 pub use self::events::events;
+pub use self::flow::{left_objects, much_output};
 pub use self::identity::{concurrent_redemptions, redemptions, renewals, stolen_renewals};
 pub use self::input::{input_is_replayed, input_of_a_repeated_job, input_parts};
 pub use self::jobs::{a_job_runs_to_its_end, queue_counts, queueing, what_is_held};
 pub use self::lists::{list_filters, list_pages};
+pub use self::objects::{objects_are_kept, objects_are_listed};
 pub use self::output::{output_after_the_end, output_appends, output_reads};
 pub use self::results::{finish_waits_for_output, lost_attempts, what_a_worker_says};
 pub use self::secrets::{sealed_values, tokens};
@@ -51,6 +60,8 @@ pub struct Fixture {
     pub workers: Arc<dyn WorkerRegistry>,
     /// Output.
     pub output: Arc<dyn OutputStore>,
+    /// Objects; in memory, unless others are given.
+    pub objects: Arc<dyn OutputObjects>,
     /// Drained providers.
     pub drains: Arc<dyn ProviderDrains>,
     /// Input.
@@ -84,6 +95,7 @@ impl Fixture {
             jobs: store.clone(),
             workers: store.clone(),
             output: store.clone(),
+            objects: Arc::new(MemoryObjects::default()),
             drains: store.clone(),
             input: store.clone(),
             events: store.clone(),
@@ -92,6 +104,12 @@ impl Fixture {
             clock,
             keep: None,
         }
+    }
+
+    /// Takes these objects.
+    pub fn with_objects(mut self, objects: impl OutputObjects) -> Self {
+        self.objects = Arc::new(objects);
+        self
     }
 
     /// Drops `thing`, such as a temporary folder, after the store.
@@ -121,6 +139,7 @@ macro_rules! store_contract {
             claimable_order_and_bounds claimable_rotation
             what_a_worker_says lost_attempts finish_waits_for_output
             output_appends output_reads output_after_the_end
+            output_blocks output_tails output_objects much_output left_objects
             input_parts input_is_replayed input_of_a_repeated_job
             list_filters list_pages events
             life_of_a_worker sessions draining gone_and_revoked
@@ -135,5 +154,24 @@ macro_rules! store_contract {
                 $crate::testing::contract::$rule($fixture()).await;
             }
         )*
+    };
+}
+
+/// Makes a test of each rule of [`OutputObjects`](crate::ports::objects::OutputObjects). The argument is a path to a
+/// function that returns an empty place, and what to keep until the end of the test.
+#[macro_export]
+macro_rules! objects_contract {
+    ($place:path) => {
+        #[tokio::test]
+        async fn objects_are_kept() {
+            let (place, _keep) = $place();
+            $crate::testing::contract::objects_are_kept(&place).await;
+        }
+
+        #[tokio::test]
+        async fn objects_are_listed() {
+            let (place, _keep) = $place();
+            $crate::testing::contract::objects_are_listed(&place).await;
+        }
     };
 }

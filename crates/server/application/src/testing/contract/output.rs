@@ -6,7 +6,7 @@ use hodei_shared::offsets::{Piece, Run, Stream};
 use super::Fixture;
 use super::kit::*;
 use crate::ports::jobs::{Finish, JobChange, OutputCounts};
-use crate::ports::output::{AppendOutcome, OutputAppend, OutputPage};
+use crate::ports::output::{AppendOutcome, Content, OutputAppend, OutputPage, Part};
 
 /// Overlaps are stored once, gaps change nothing, and only the holder is heard.
 pub async fn output_appends(store: Fixture) {
@@ -31,7 +31,7 @@ pub async fn output_appends(store: Fixture) {
     let batch = |start, text| OutputAppend {
         key: log,
         worker,
-        piece: piece(start, text),
+        content: Content::Bytes(piece(start, text)),
     };
     let batches = vec![batch(8, "three"), batch(13, "\n"), batch(20, "x")];
     let outcomes = store.output.append(batches).await.expect("stored");
@@ -77,27 +77,31 @@ pub async fn output_reads(store: Fixture) {
         AppendOutcome::Stored(12)
     );
     let whole = store.output.read(log, 0, 100).await.expect("read");
-    assert_eq!(whole.pieces, [mixed.clone(), piece(8, "more")]);
+    assert_eq!(
+        whole.parts,
+        [Part::Bytes(mixed.clone()), Part::Bytes(piece(8, "more"))]
+    );
     for position in 0..12 {
         let page = store.output.read(log, position, 100).await.expect("read");
-        assert_eq!(page.pieces[0].start, position);
-        let bytes: Vec<u8> = page.pieces.iter().flat_map(|piece| piece.data.clone()).collect();
+        let pieces = pieces(&page);
+        assert_eq!(pieces[0].start, position);
+        let bytes: Vec<u8> = pieces.iter().flat_map(|piece| piece.data.clone()).collect();
         assert_eq!(bytes, b"out\xff\0errmore"[position as usize..], "from {position}");
-        assert!(page.pieces.iter().all(Piece::is_consistent));
+        assert!(pieces.iter().all(Piece::is_consistent));
         assert_eq!(page.stored_end, 12);
     }
     let cut = store.output.read(log, 4, 100).await.expect("read");
     assert_eq!(
-        cut.pieces[0].runs,
+        pieces(&cut)[0].runs,
         [run(Stream::Stdout, 1, 1), run(Stream::Stderr, 3, 2)]
     );
     let small = store.output.read(log, 0, 1).await.expect("read");
-    assert_eq!(small.pieces, [mixed], "at least one piece");
+    assert_eq!(pieces(&small), [mixed], "at least one piece");
     let end = store.output.read(log, 12, 100).await.expect("read");
     assert_eq!(
         end,
         OutputPage {
-            pieces: Vec::new(),
+            parts: Vec::new(),
             stored_end: 12
         }
     );
@@ -105,7 +109,7 @@ pub async fn output_reads(store: Fixture) {
     assert_eq!(
         beyond,
         OutputPage {
-            pieces: Vec::new(),
+            parts: Vec::new(),
             stored_end: 12
         }
     );
@@ -186,7 +190,16 @@ pub async fn output_after_the_end(store: Fixture) {
     assert_eq!(bytes, [5, 6]);
 }
 
+/// The pieces of a page that has no blocks.
+fn pieces(page: &OutputPage) -> Vec<Piece> {
+    let piece = |part: &Part| match part {
+        Part::Bytes(piece) => piece.clone(),
+        Part::Block(block) => panic!("{block:?} among bytes"),
+    };
+    page.parts.iter().map(piece).collect()
+}
+
 fn text(page: &OutputPage) -> String {
-    let bytes: Vec<u8> = page.pieces.iter().flat_map(|piece| piece.data.clone()).collect();
+    let bytes: Vec<u8> = pieces(page).into_iter().flat_map(|piece| piece.data).collect();
     String::from_utf8(bytes).expect("the test writes text")
 }

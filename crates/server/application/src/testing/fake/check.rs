@@ -3,6 +3,7 @@
 use hodei_shared::ids::JobId;
 
 use super::{FakeJob, State};
+use crate::ports::output::Part;
 
 impl State {
     pub(super) fn check(&self) {
@@ -35,14 +36,20 @@ impl State {
             let known = job.is_some_and(|job| job.attempts.iter().any(|a| a.record.lease == key.lease));
             assert!(known, "output of {key}, which never was an attempt");
             let mut end = 0;
-            for piece in &log.pieces {
-                assert_eq!(piece.start, end, "the log of {key} has a gap or an overlap");
-                assert!(
-                    piece.is_consistent() && !piece.data.is_empty(),
-                    "a piece of {key} is not consistent"
-                );
-                end = piece.end();
+            for part in &log.parts {
+                assert_eq!(part.start(), end, "the log of {key} has a gap or an overlap");
+                assert!(part.end() > end, "a part of {key} is empty");
+                end = part.end();
             }
+        }
+        for (id, blocks) in &self.objects {
+            let parts = self.logs.values().flat_map(|log| &log.parts);
+            let refers = |part: &&Part| matches!(part, Part::Block(block) if block.object == *id);
+            assert_eq!(
+                parts.filter(refers).count() as u64,
+                *blocks,
+                "blocks of object {id}"
+            );
         }
         for (id, otp) in &self.otps {
             let worker = self.workers.get(&otp.worker);

@@ -177,10 +177,7 @@ impl State {
             let log = self.logs.get(&first_rank(id, record.lease));
             record.output.bytes = self.stored_end(first_rank(id, record.lease));
             record.output.messages = log.map_or(0, |log| log.messages);
-            record.output.lines = log.map_or(0, |log| {
-                let newlines = |data: &[u8]| data.iter().filter(|byte| **byte == b'\n').count() as u64;
-                log.pieces.iter().map(|piece| newlines(&piece.data)).sum()
-            });
+            record.output.lines = log.map_or(0, |log| log.lines);
             record
         });
         Some(JobRecord {

@@ -1,21 +1,57 @@
 //! Output.
 
 use async_trait::async_trait;
-use hodei_shared::ids::AttemptKey;
+use hodei_shared::ids::{AttemptKey, ObjectId};
+use hodei_shared::offsets::Piece;
 
-use super::{FakeStore, State};
+use super::{FakeLog, FakeStore, State};
 use crate::ports::StoreError;
 use crate::ports::jobs::FIRST_RANK;
-use crate::ports::output::{AppendOutcome, OutputAppend, OutputPage, OutputStore};
+use crate::ports::output::{
+    AppendOutcome, BLOCK_MAX_AGE_MS, Block, Content, ENDED_TAIL_BYTES, LIVE_TAIL_BYTES, OutputAppend,
+    OutputPage, OutputStore, Part,
+};
+
+impl FakeLog {
+    fn end(&self) -> u64 {
+        self.parts.last().map_or(0, Part::end)
+    }
+
+    fn tail(&self) -> impl Iterator<Item = &Piece> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Bytes(piece) => Some(piece),
+            Part::Block(_) => None,
+        })
+    }
+
+    fn tail_bytes(&self) -> u64 {
+        self.tail().map(|piece| piece.data.len() as u64).sum()
+    }
+
+    /// Puts a block in the place of the pieces that it stands for; false if it stands for others.
+    fn move_tail(&mut self, block: &Block) -> bool {
+        let within = |part: &Part| (block.start..block.end()).contains(&part.start());
+        let Some(first) = self.parts.iter().position(within) else {
+            return false;
+        };
+        let count = self.parts.iter().filter(|part| within(part)).count();
+        let replaced = &self.parts[first..first + count];
+        let whole = replaced[0].start() == block.start
+            && replaced[count - 1].end() == block.end()
+            && replaced.iter().all(|part| matches!(part, Part::Bytes(_)));
+        if whole {
+            self.parts.splice(first..first + count, [Part::Block(*block)]);
+        }
+        whole
+    }
+}
 
 impl State {
     pub(super) fn stored_end(&self, key: AttemptKey) -> u64 {
-        let last = self.logs.get(&key).and_then(|log| log.pieces.last());
-        last.map_or(0, hodei_shared::offsets::Piece::end)
+        self.logs.get(&key).map_or(0, FakeLog::end)
     }
 
     fn append_one(&mut self, batch: OutputAppend) -> AppendOutcome {
-        assert!(batch.piece.is_consistent(), "a piece whose runs and data differ");
         let job = self.jobs.get(&batch.key.job);
         let attempt = job.and_then(|job| job.attempts.iter().find(|a| a.record.lease == batch.key.lease));
         let placed = attempt.filter(|_| batch.key.rank == FIRST_RANK);
@@ -30,15 +66,83 @@ impl State {
         if stored >= limit {
             return AppendOutcome::Stale;
         }
-        if batch.piece.start <= stored
-            && let Some(fresh) = batch.piece.from_position(stored)
-            && let Some(fresh) = fresh.until_position(limit)
-        {
-            let log = self.logs.entry(batch.key).or_default();
-            log.messages += 1;
-            log.pieces.push(fresh);
+        match batch.content {
+            Content::Bytes(piece) => {
+                assert!(piece.is_consistent(), "a piece whose runs and data differ");
+                if piece.start <= stored
+                    && let Some(fresh) = piece.from_position(stored)
+                    && let Some(fresh) = fresh.until_position(limit)
+                {
+                    let log = self.logs.entry(batch.key).or_default();
+                    log.messages += 1;
+                    log.lines += crate::output::block::newlines(&fresh.data);
+                    log.parts.push(Part::Bytes(fresh));
+                }
+            }
+            Content::Block(block) => {
+                assert!(block.len > 0, "an empty block");
+                if block.start != stored || block.end() > limit || !self.is_young(&block) {
+                    return AppendOutcome::Moved;
+                }
+                let log = self.logs.entry(batch.key).or_default();
+                log.messages += block.messages;
+                log.lines += block.lines;
+                log.parts.push(Part::Block(block));
+                *self.objects.entry(block.object).or_default() += 1;
+            }
         }
         AppendOutcome::Stored(self.stored_end(batch.key))
+    }
+
+    fn is_young(&self, block: &Block) -> bool {
+        self.now_ms - block.object.made_at_ms() <= BLOCK_MAX_AGE_MS
+    }
+
+    fn move_tail(&mut self, key: AttemptKey, block: Block) -> bool {
+        let young = self.is_young(&block);
+        let log = self.logs.get_mut(&key).filter(|_| young);
+        let moved = log.is_some_and(|log| log.move_tail(&block));
+        if moved {
+            *self.objects.entry(block.object).or_default() += 1;
+        }
+        moved
+    }
+
+    fn page(&self, key: AttemptKey, position: u64, max_bytes: usize) -> OutputPage {
+        let mut page = OutputPage {
+            parts: Vec::new(),
+            stored_end: self.stored_end(key),
+        };
+        let mut bytes = 0;
+        for part in self.logs.get(&key).map_or(&[][..], |log| &log.parts) {
+            if bytes >= max_bytes.max(1) as u64 {
+                break;
+            }
+            if part.end() > position {
+                bytes += part.end() - part.start().max(position);
+                page.parts.extend(match part.clone() {
+                    Part::Bytes(piece) => piece.from_position(position).map(Part::Bytes),
+                    block @ Part::Block(_) => Some(block),
+                });
+            }
+        }
+        page
+    }
+
+    fn large_tails(&self) -> Vec<AttemptKey> {
+        let ended = |key: &AttemptKey| {
+            let attempts = self.jobs.get(&key.job).map(|job| &job.attempts);
+            let attempt = attempts.and_then(|all| all.iter().find(|a| a.record.lease == key.lease));
+            attempt.is_some_and(|attempt| attempt.record.end.is_some())
+        };
+        let mut large: Vec<(u64, AttemptKey)> = self
+            .logs
+            .iter()
+            .map(|(key, log)| (log.tail_bytes(), *key))
+            .filter(|(bytes, key)| *bytes >= LIVE_TAIL_BYTES || (*bytes > ENDED_TAIL_BYTES && ended(key)))
+            .collect();
+        large.sort_by(|a, b| b.cmp(a));
+        large.into_iter().map(|(_, key)| key).collect()
     }
 }
 
@@ -50,22 +154,64 @@ impl OutputStore for FakeStore {
 
     async fn read(&self, key: AttemptKey, position: u64, max_bytes: usize) -> Result<OutputPage, StoreError> {
         Ok(FakeStore::read(self, |state| {
-            let mut page = OutputPage {
-                pieces: Vec::new(),
-                stored_end: state.stored_end(key),
-            };
-            let stored = state.logs.get(&key).map_or(&[][..], |log| &log.pieces);
+            state.page(key, position, max_bytes)
+        }))
+    }
+
+    async fn large_tails(&self, limit: usize) -> Result<Vec<AttemptKey>, StoreError> {
+        let mut large = FakeStore::read(self, State::large_tails);
+        large.truncate(limit);
+        Ok(large)
+    }
+
+    async fn tail(
+        &self,
+        key: AttemptKey,
+        max_bytes: usize,
+        max_pieces: usize,
+    ) -> Result<Vec<Piece>, StoreError> {
+        Ok(FakeStore::read(self, |state| {
             let mut bytes = 0;
-            for piece in stored {
-                if bytes >= max_bytes.max(1) {
+            let mut pieces = Vec::new();
+            for piece in state.logs.get(&key).into_iter().flat_map(FakeLog::tail) {
+                if bytes >= max_bytes || pieces.len() == max_pieces {
                     break;
                 }
-                if let Some(piece) = piece.clone().from_position(position) {
-                    bytes += piece.data.len();
-                    page.pieces.push(piece);
+                bytes += piece.data.len();
+                pieces.push(piece.clone());
+            }
+            pieces
+        }))
+    }
+
+    async fn move_tails(&self, blocks: Vec<(AttemptKey, Block)>) -> Result<Vec<bool>, StoreError> {
+        self.write(|state| {
+            let moved = |(key, block)| state.move_tail(key, block);
+            blocks.into_iter().map(moved).collect()
+        })
+    }
+
+    async fn unused_objects(&self, limit: usize) -> Result<Vec<ObjectId>, StoreError> {
+        Ok(FakeStore::read(self, |state| {
+            let unused = state.objects.iter().filter(|(_, blocks)| **blocks == 0);
+            unused.map(|(id, _)| *id).take(limit).collect()
+        }))
+    }
+
+    async fn forget_objects(&self, ids: Vec<ObjectId>) -> Result<(), StoreError> {
+        self.write(|state| {
+            for id in ids {
+                if state.objects.get(&id) == Some(&0) {
+                    state.objects.remove(&id);
                 }
             }
-            page
+        })
+    }
+
+    async fn unknown_objects(&self, ids: Vec<ObjectId>) -> Result<Vec<ObjectId>, StoreError> {
+        Ok(FakeStore::read(self, |state| {
+            let unknown = ids.into_iter().filter(|id| !state.objects.contains_key(id));
+            unknown.collect()
         }))
     }
 }

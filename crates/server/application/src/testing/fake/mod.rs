@@ -18,12 +18,12 @@ use hodei_server_domain::job::end::WorkerResult;
 use hodei_server_domain::job::spec::JobSpec;
 use hodei_server_domain::job::state::Job;
 use hodei_server_domain::worker::otp::Otp;
-use hodei_shared::ids::{AttemptKey, JobId, Namespace, ProviderId, WorkerId};
-use hodei_shared::offsets::Piece;
+use hodei_shared::ids::{AttemptKey, JobId, Namespace, ObjectId, ProviderId, WorkerId};
 use tokio::sync::watch;
 
 use crate::ports::events::{EventBus, EventRecord};
 use crate::ports::jobs::AttemptRecord;
+use crate::ports::output::Part;
 use crate::ports::sealed::SealedStore;
 use crate::ports::tokens::{TokenRecord, TokenStore};
 use crate::ports::workers::{Certificate, WorkerRecord};
@@ -51,6 +51,8 @@ struct State {
     workers: BTreeMap<WorkerId, FakeWorker>,
     otps: BTreeMap<String, FakeOtp>,
     logs: BTreeMap<AttemptKey, FakeLog>,
+    /// How many blocks refer to each object.
+    objects: BTreeMap<ObjectId, u64>,
     inputs: BTreeMap<JobId, FakeInput>,
     drains: BTreeMap<ProviderId, String>,
     events: Vec<EventRecord>,
@@ -93,7 +95,8 @@ struct FakeInput {
 
 #[derive(Default)]
 struct FakeLog {
-    pieces: Vec<Piece>,
+    parts: Vec<Part>,
+    lines: u64,
     messages: u64,
 }
 
