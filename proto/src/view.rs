@@ -133,6 +133,8 @@ pub struct Output {
     pub lines: u64,
     /// Messages in which they travelled.
     pub messages: u64,
+    /// The job printed more than is kept: its output was cut after `bytes`.
+    pub truncated: bool,
 }
 
 /// A page of jobs, newest first.

@@ -89,6 +89,7 @@ impl From<v1::Attempt> for Attempt {
                 bytes: attempt.output_bytes,
                 lines: attempt.output_lines,
                 messages: attempt.output_messages,
+                truncated: attempt.output_truncated,
             },
         }
     }

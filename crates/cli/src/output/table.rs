@@ -1,5 +1,7 @@
 //! Tables for people: plain columns without borders, times as ages, one line per thing.
 
+use std::fmt::Write as _;
+
 use hodei_jobs::view::{
     Attempt, Event, Events, Job, Jobs, Provider, Providers, QueueStatus, Why, Worker, Workers,
 };
@@ -111,6 +113,15 @@ impl Shown for Job {
         if !self.attempts.is_empty() {
             said.push_str("\n\n");
             said.push_str(&attempts(&self.attempts, wide, now));
+        }
+        for attempt in self.attempts.iter().filter(|attempt| attempt.output.truncated) {
+            let kept = resources::format_bytes(attempt.output.bytes);
+            // Writing to a string does not fail.
+            let _ = write!(
+                said,
+                "\n\nThe output of attempt {} was cut after {kept}: the job printed more than is kept.",
+                attempt.number
+            );
         }
         said
     }

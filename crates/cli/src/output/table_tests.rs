@@ -59,7 +59,10 @@ fn a_job_is_shown_with_its_attempts() {
     for word in ["Command:", "echo hello", "2m ago", "signal 9", "2KiB"] {
         assert!(table.contains(word), "{word} is missing:\n{table}");
     }
-    assert!(!table.contains("Isolation"), "{table}");
+    assert!(
+        !table.contains("Isolation") && !table.contains("was cut"),
+        "{table}"
+    );
 }
 
 #[test]
@@ -208,4 +211,18 @@ fn reasons_and_events_look_as_they_did() {
     };
     let events = Events::from(v1::ListJobEventsResponse { events: vec![event] });
     insta::assert_snapshot!("events", events.table(true, now()));
+}
+
+#[test]
+fn a_job_whose_output_was_cut_says_so() {
+    let mut job = job();
+    job.attempts = vec![v1::Attempt {
+        number: 2,
+        output_bytes: 10 << 30,
+        output_truncated: true,
+        ..Default::default()
+    }];
+    let table = Job::from(job).table(false, now());
+    let note = "The output of attempt 2 was cut after 10GiB";
+    assert!(table.contains(note), "{table}");
 }

@@ -71,6 +71,8 @@ pub struct PlatformSettings {
     pub output_patience: Duration,
     /// From how many bytes on output goes straight into an object.
     pub object_bytes: usize,
+    /// How much of a job's output is kept; it may print more.
+    pub output_limit: u64,
     /// How much input a job may have, in bytes.
     pub input_limit: u64,
 }
@@ -85,6 +87,7 @@ impl Default for PlatformSettings {
             poll: Duration::from_secs(1),
             output_patience: Duration::from_secs(60),
             object_bytes: 256 << 10,
+            output_limit: 10 << 30,
             input_limit: 1 << 30,
         }
     }

@@ -70,9 +70,17 @@ async fn store(
     worker: WorkerId,
     batches: Vec<(AttemptKey, Piece)>,
 ) -> Result<Vec<AppendOutcome>, StoreError> {
+    let append = |key, content| OutputAppend {
+        key,
+        worker,
+        content,
+        job_limit: platform.settings.output_limit,
+    };
     let large = large_logs(&batches, platform.settings.object_bytes);
     if large.is_empty() {
-        let appends = batches.into_iter().map(|batch| as_bytes(worker, batch));
+        let appends = batches
+            .into_iter()
+            .map(|(key, piece)| append(key, Content::Bytes(piece)));
         return platform.output.append(appends.collect()).await;
     }
     let mut object = ObjectBuilder::new(platform.new_object_id());
@@ -85,11 +93,9 @@ async fn store(
         .collect();
     let (id, bytes, blocks) = object.finish();
     platform.objects.put(id, bytes).await?;
-    let appends = blocks.into_iter().map(|(key, block)| OutputAppend {
-        key,
-        worker,
-        content: Content::Block(block),
-    });
+    let appends = blocks
+        .into_iter()
+        .map(|(key, block)| append(key, Content::Block(block)));
     let of_blocks = platform.output.append(appends.collect()).await?;
     if of_blocks
         .iter()
@@ -100,12 +106,12 @@ async fn store(
     }
     let mut outcomes = Vec::with_capacity(batches.len());
     let mut rest = Vec::new();
-    for (batch, block) in batches.into_iter().zip(blocks_of) {
+    for ((key, piece), block) in batches.into_iter().zip(blocks_of) {
         let outcome = block
             .and_then(|index| of_blocks.get(index).copied())
             .filter(|outcome| *outcome != AppendOutcome::Moved);
         if outcome.is_none() {
-            rest.push(as_bytes(worker, batch));
+            rest.push(append(key, Content::Bytes(piece)));
         }
         outcomes.push(outcome);
     }
@@ -133,12 +139,4 @@ fn large_logs(batches: &[(AttemptKey, Piece)], object_bytes: usize) -> BTreeMap<
         bytes.clear();
     }
     bytes
-}
-
-fn as_bytes(worker: WorkerId, (key, piece): (AttemptKey, Piece)) -> OutputAppend {
-    OutputAppend {
-        key,
-        worker,
-        content: Content::Bytes(piece),
-    }
 }

@@ -99,6 +99,8 @@ fn choose(job: &JobRecord, attempt: u32) -> Option<&AttemptRecord> {
 struct AttemptState {
     ended: bool,
     declared_end: Option<u64>,
+    /// What is missing will not come.
+    truncated: bool,
 }
 
 /// The output of one attempt from a position on.
@@ -145,7 +147,7 @@ impl Reader {
                 continue;
             }
             let complete = state.ended && state.declared_end.is_some_and(|end| self.position >= end);
-            let waits = !state.ended || self.waits_for_late_output(state.declared_end);
+            let waits = !state.ended || !state.truncated && self.waits_for_late_output(state.declared_end);
             if !self.follow || complete || !waits {
                 return Ok(Read::End {
                     position: self.position,
@@ -192,6 +194,7 @@ impl Reader {
             return Ok(AttemptState {
                 ended: true,
                 declared_end: Some(0),
+                truncated: false,
             });
         };
         let job = record(&self.platform, key.job).await?;
@@ -209,11 +212,13 @@ impl Reader {
                 Ok(AttemptState {
                     ended: attempt.end.is_some(),
                     declared_end,
+                    truncated: attempt.output.truncated,
                 })
             }
             None => Ok(AttemptState {
                 ended: job.job.is_ended(),
                 declared_end: Some(0),
+                truncated: false,
             }),
         }
     }

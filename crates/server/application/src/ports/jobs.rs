@@ -144,6 +144,8 @@ pub struct OutputCounts {
     pub messages: u64,
     /// Position after the last byte as the worker reported it with the result.
     pub declared_end: Option<u64>,
+    /// The job printed more than is kept; `bytes` is where its output was cut.
+    pub truncated: bool,
 }
 
 /// Which jobs a list shows.

@@ -27,6 +27,8 @@ pub struct OutputAppend {
     pub worker: WorkerId,
     /// What it brings.
     pub content: Content,
+    /// How many bytes are kept of the whole job.
+    pub job_limit: u64,
 }
 
 /// What a batch brings.
@@ -67,14 +69,14 @@ impl Block {
 /// What became of an [`OutputAppend`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AppendOutcome {
-    /// All bytes below this position are durable. What was stored before is never stored twice; a piece that
+    /// All bytes below this position are durable, but for those that the job printed beyond its limit. What was stored before is never stored twice; a piece that
     /// begins after the stored end changes nothing and is answered with that end.
     Stored(u64),
     /// The attempt is over and complete, or another lease is live.
     Stale,
     /// The attempt never was this worker's.
     NotHolder,
-    /// A block that does not begin at the stored end, would have to be cut, or lies in an object that is older than
+    /// A block that does not begin at the stored end, would have to be cut, for whatever reason, or lies in an object that is older than
     /// [`BLOCK_MAX_AGE_MS`]: nothing was stored. The same as bytes would be.
     Moved,
 }
@@ -122,6 +124,9 @@ pub trait OutputStore: Send + Sync + 'static {
     ///
     /// Accepted for a live attempt, and for one that ended with a declared end that is not reached yet; of what
     /// comes for that one, the part beyond the declared end is cut off.
+    ///
+    /// What a job prints beyond its limit, in all of its attempts together, is taken and not kept; the log is
+    /// `truncated` from there on and has no holes.
     async fn append(&self, batches: Vec<OutputAppend>) -> Result<Vec<AppendOutcome>, StoreError>;
 
     /// Reads from `position` on, about `max_bytes` at most, at least one part if there is one.

@@ -225,7 +225,7 @@ impl Change<'_> {
         if !finishes || job.lease != lease || job.holder().is_none() {
             return Ok(None);
         }
-        let stored = output::stored_end(self.connection, first_rank(change.job, lease))?;
+        let stored = output::taken_end(self.connection, first_rank(change.job, lease))?;
         Ok((stored < finish.output_end).then_some(stored))
     }
 

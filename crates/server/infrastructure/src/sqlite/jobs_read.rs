@@ -88,6 +88,7 @@ fn attempt_record(row: &Row<'_>) -> Result<AttemptRecord> {
             bytes: uint(row, 14)?,
             lines: uint(row, 15)?,
             messages: uint(row, 16)?,
+            truncated: row.get(17)?,
         },
     })
 }

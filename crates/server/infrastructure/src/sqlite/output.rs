@@ -19,13 +19,19 @@ pub(super) const STATE: &str = include_str!("sql/output_state.sql");
 pub(super) const READ: &str = include_str!("sql/output_read.sql");
 pub(super) const READ_BLOCKS: &str = include_str!("sql/output_read_blocks.sql");
 const END: &str = "SELECT end FROM output_log WHERE job = ?1 AND lease = ?2 AND rank = ?3";
+const KEPT: &str = "SELECT kept FROM output_log WHERE job = ?1 AND lease = ?2 AND rank = ?3";
 
 /// An attempt as its output sees it.
 struct LogState {
     worker: WorkerId,
     live: bool,
     declared_end: Option<u64>,
-    stored_end: u64,
+    /// Bytes below are stored, or cut because the job printed too much.
+    taken: u64,
+    /// Bytes below are stored.
+    kept: u64,
+    /// How much is stored of the job's other attempts.
+    kept_of_others: u64,
 }
 
 impl LogState {
@@ -35,6 +41,14 @@ impl LogState {
             return u64::MAX;
         }
         self.declared_end.unwrap_or(0)
+    }
+
+    /// Bytes from this position on are taken and not stored. A log that was cut stays so: it has no holes.
+    fn room_end(&self, job_limit: u64) -> u64 {
+        if self.kept < self.taken {
+            return self.kept;
+        }
+        job_limit.saturating_sub(self.kept_of_others)
     }
 }
 
@@ -50,55 +64,65 @@ impl Change<'_> {
         if state.worker != batch.worker {
             return Ok(AppendOutcome::NotHolder);
         }
-        if state.stored_end >= state.limit() {
+        if state.taken >= state.limit() {
             return Ok(AppendOutcome::Stale);
         }
         match &batch.content {
-            Content::Bytes(piece) => self.append_bytes(batch.key, &state, piece),
-            Content::Block(block) => self.append_block(batch.key, &state, block),
+            Content::Bytes(piece) => self.append_bytes(batch, &state, piece),
+            Content::Block(block) => self.append_block(batch, &state, block),
         }
     }
 
     fn append_bytes(
         &self,
-        key: AttemptKey,
+        batch: &OutputAppend,
         state: &LogState,
         piece: &Piece,
     ) -> rusqlite::Result<AppendOutcome> {
-        if piece.start > state.stored_end {
-            return Ok(AppendOutcome::Stored(state.stored_end));
+        if piece.start > state.taken {
+            return Ok(AppendOutcome::Stored(state.taken));
         }
-        let fresh = piece.clone().from_position(state.stored_end);
-        match fresh.and_then(|fresh| fresh.until_position(state.limit())) {
-            Some(fresh) => {
-                self.store_piece(key, &fresh)?;
-                Ok(AppendOutcome::Stored(fresh.end()))
-            }
-            None => Ok(AppendOutcome::Stored(state.stored_end)),
+        let fresh = piece.clone().from_position(state.taken);
+        let Some(fresh) = fresh.and_then(|fresh| fresh.until_position(state.limit())) else {
+            return Ok(AppendOutcome::Stored(state.taken));
+        };
+        let mut growth = Growth {
+            end: fresh.end(),
+            kept: state.kept,
+            lines: 0,
+            messages: 1,
+            tail_bytes: 0,
+        };
+        if let Some(kept) = fresh.until_position(state.room_end(batch.job_limit)) {
+            self.store_piece(batch.key, &kept)?;
+            growth.kept = kept.end();
+            growth.lines = kept.data.iter().filter(|byte| **byte == b'\n').count() as u64;
+            growth.tail_bytes = kept.data.len() as u64;
         }
+        self.grow(batch.key, &growth)?;
+        Ok(AppendOutcome::Stored(growth.end))
     }
 
     fn append_block(
         &self,
-        key: AttemptKey,
+        batch: &OutputAppend,
         state: &LogState,
         block: &Block,
     ) -> rusqlite::Result<AppendOutcome> {
-        let fits = block.start == state.stored_end && block.end() <= state.limit();
-        if !fits || !self.is_young(block) {
+        let end = state.limit().min(state.room_end(batch.job_limit));
+        if block.start != state.taken || block.end() > end || !self.is_young(block) {
             return Ok(AppendOutcome::Moved);
         }
-        self.store_block(key, block)?;
-        self.grow(
-            key,
-            &Growth {
-                end: block.end(),
-                lines: block.lines,
-                messages: block.messages,
-                tail_bytes: 0,
-            },
-        )?;
-        Ok(AppendOutcome::Stored(block.end()))
+        self.store_block(batch.key, block)?;
+        let growth = Growth {
+            end: block.end(),
+            kept: block.end(),
+            lines: block.lines,
+            messages: block.messages,
+            tail_bytes: 0,
+        };
+        self.grow(batch.key, &growth)?;
+        Ok(AppendOutcome::Stored(growth.end))
     }
 
     fn log_state(&self, key: AttemptKey) -> rusqlite::Result<Option<LogState>> {
@@ -108,7 +132,9 @@ impl Change<'_> {
                 worker: worker_id(row, 0)?,
                 live: row.get(1)?,
                 declared_end: row.get::<_, Option<i64>>(2)?.map(i64::unsigned_abs),
-                stored_end: uint(row, 3)?,
+                taken: uint(row, 3)?,
+                kept: uint(row, 4)?,
+                kept_of_others: uint(row, 5)?,
             })
         });
         found.optional()
@@ -129,16 +155,7 @@ impl Change<'_> {
                 piece.data,
                 to_json(&piece.runs)?
             ])?;
-        let lines = piece.data.iter().filter(|byte| **byte == b'\n').count();
-        self.grow(
-            key,
-            &Growth {
-                end: piece.end(),
-                lines: lines as u64,
-                messages: 1,
-                tail_bytes: piece.data.len() as u64,
-            },
-        )
+        Ok(())
     }
 
     fn grow(&self, key: AttemptKey, by: &Growth) -> rusqlite::Result<()> {
@@ -149,6 +166,7 @@ impl Change<'_> {
                 int(key.lease.0),
                 key.rank.0,
                 int(by.end),
+                int(by.kept),
                 int(by.lines),
                 int(by.messages),
                 int(by.tail_bytes)
@@ -160,18 +178,23 @@ impl Change<'_> {
 /// What a log becomes larger by.
 struct Growth {
     end: u64,
+    kept: u64,
     lines: u64,
     messages: u64,
     tail_bytes: u64,
 }
 
-/// Position after the last stored byte.
-pub(super) fn stored_end(connection: &Connection, key: AttemptKey) -> rusqlite::Result<u64> {
-    let mut select = connection.prepare_cached(END)?;
-    let end: Option<i64> = select
+/// Position below which everything was taken: stored, or cut because the job printed too much.
+pub(super) fn taken_end(connection: &Connection, key: AttemptKey) -> rusqlite::Result<u64> {
+    position(connection, END, key)
+}
+
+fn position(connection: &Connection, sql: &str, key: AttemptKey) -> rusqlite::Result<u64> {
+    let mut select = connection.prepare_cached(sql)?;
+    let position: Option<i64> = select
         .query_row(params![key.job.as_bytes(), int(key.lease.0), key.rank.0], one)
         .optional()?;
-    Ok(end.map_or(0, i64::unsigned_abs))
+    Ok(position.map_or(0, i64::unsigned_abs))
 }
 
 /// The parts of both tables are merged: each byte is in one of them, and each list is in order.
@@ -204,7 +227,7 @@ fn read_page(
     });
     Ok(OutputPage {
         parts,
-        stored_end: stored_end(connection, key)?,
+        stored_end: self::position(connection, KEPT, key)?,
     })
 }
 

@@ -284,6 +284,7 @@ fn attempt_message(attempt: &AttemptRecord) -> v1::Attempt {
         output_messages: attempt.output.messages,
         lease: attempt.lease.0,
         image_digest: String::new(),
+        output_truncated: attempt.output.truncated,
     }
 }
 

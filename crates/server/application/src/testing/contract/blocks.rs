@@ -1,10 +1,12 @@
 //! Output in objects: blocks that are appended, tails that become blocks, and objects that nobody refers to.
 
-use hodei_shared::ids::{AttemptKey, ObjectId};
+use hodei_server_domain::job::end::Reason;
+use hodei_server_domain::job::state::Phase;
+use hodei_shared::ids::{AttemptKey, ObjectId, WorkerId};
 
 use super::Fixture;
 use super::kit::*;
-use crate::ports::jobs::{Finish, JobChange, OutputCounts};
+use crate::ports::jobs::{ChangeOutcome, Finish, JobChange, OutputCounts};
 use crate::ports::output::{
     AppendOutcome, BLOCK_MAX_AGE_MS, Block, Content, ENDED_TAIL_BYTES, LIVE_TAIL_BYTES, OutputAppend, Part,
 };
@@ -30,16 +32,12 @@ fn block(start: u64, len: u64, object: ObjectId) -> Block {
 }
 
 impl Fixture {
-    async fn append_blocks(
-        &self,
-        worker: hodei_shared::ids::WorkerId,
-        key: AttemptKey,
-        blocks: &[Block],
-    ) -> Vec<AppendOutcome> {
+    async fn append_blocks(&self, worker: WorkerId, key: AttemptKey, blocks: &[Block]) -> Vec<AppendOutcome> {
         let append = |block: &Block| OutputAppend {
             key,
             worker,
             content: Content::Block(*block),
+            job_limit: u64::MAX,
         };
         let appends = blocks.iter().map(append).collect();
         self.output.append(appends).await.expect("stored")
@@ -116,7 +114,7 @@ pub async fn output_blocks(store: Fixture) {
         bytes: 24,
         lines: 1 + 2 + 2,
         messages: 1 + 3 + 3 + 1,
-        declared_end: None,
+        ..OutputCounts::default()
     };
     assert_eq!(store.job(job).await.attempts[0].output, counts);
 
@@ -243,5 +241,76 @@ pub async fn output_objects(store: Fixture) {
         store.output.unknown_objects(vec![known]).await.expect("read"),
         [],
         "it is used"
+    );
+}
+
+/// What a job prints beyond its limit is taken and not kept, in all attempts together; its result needs no more.
+pub async fn output_limit(store: Fixture) {
+    use AppendOutcome::{Moved, Stored};
+    const LIMIT: u64 = 10;
+    let worker = store.ready(1, 2).await;
+    let job = store.queued(1, |input| input.retries = 1).await;
+    store.applied(by_server(job, claim(worker))).await;
+    let object = object(&store, 1, 0);
+    let append = async |lease, start, text: &str| {
+        let content = Content::Bytes(piece(start, text));
+        store.append_within(LIMIT, worker, key(job, lease), content).await
+    };
+    let append_block = async |lease, block| {
+        let content = Content::Block(block);
+        store.append_within(LIMIT, worker, key(job, lease), content).await
+    };
+    assert_eq!(append(1, 0, "one\n").await, Stored(4));
+    store.applied(by_server(job, lost(1))).await;
+    store.advance_ms(1_000);
+    store.applied(by_server(job, claim(worker))).await;
+
+    let log = key(job, 2);
+    assert_eq!(append_block(2, block(0, 7, object)).await, Moved, "6 are left");
+    assert_eq!(append_block(2, block(0, 4, object)).await, Stored(4));
+    assert!(!store.job(job).await.attempts[1].output.truncated);
+    assert_eq!(append(2, 4, "x\ny\nz\n").await, Stored(10), "it is told to go on");
+    assert_eq!(append_block(2, block(10, 4, object)).await, Moved);
+    assert_eq!(append(2, 9, "\nmore").await, Stored(14));
+    let content = Content::Bytes(piece(14, "!"));
+    let raised = store.append_within(u64::MAX, worker, log, content).await;
+    assert_eq!(raised, Stored(15));
+    let counts = OutputCounts {
+        bytes: 6,
+        lines: 2 + 1,
+        messages: 3 + 3,
+        truncated: true,
+        ..OutputCounts::default()
+    };
+    assert_eq!(
+        store.job(job).await.attempts[1].output,
+        counts,
+        "a log that was cut has no holes"
+    );
+    let page = store.output.read(log, 0, 99).await.expect("read");
+    assert_eq!(page.stored_end, 6);
+    assert_eq!(
+        page.parts,
+        [Part::Block(block(0, 4, object)), Part::Bytes(piece(4, "x\n"))]
+    );
+
+    let ended = says(worker, job, exited(2, 0));
+    let missing = JobChange {
+        finish: Some(finish(16)),
+        ..ended.clone()
+    };
+    assert_eq!(
+        store.apply(missing).await,
+        ChangeOutcome::OutputMissing(15),
+        "what was not sent is missing"
+    );
+    let complete = JobChange {
+        finish: Some(finish(15)),
+        ..ended
+    };
+    let job_after = store.applied(complete).await;
+    assert!(
+        matches!(&job_after.phase, Phase::Ended { end, .. } if end.reason == Reason::ExitCode),
+        "{job_after:?}"
     );
 }

@@ -13,6 +13,7 @@ use crate::control::{Collect, Compact, Pass as _};
 use crate::output::{self, Ingested, Read};
 use crate::platform::{Platform, PlatformSettings};
 use crate::ports::Rng as _;
+use crate::ports::jobs::JobChange;
 use crate::ports::output::{BLOCK_MAX_AGE_MS, ENDED_TAIL_BYTES};
 use crate::testing::rng::SeededRng;
 
@@ -156,9 +157,7 @@ pub async fn much_output(store: Fixture) {
     for log in &logs {
         let ended = says(worker, log.log.job, exited(1, 0));
         let finish = Some(finish(log.bytes.len() as u64));
-        store
-            .applied(crate::ports::jobs::JobChange { finish, ..ended })
-            .await;
+        store.applied(JobChange { finish, ..ended }).await;
     }
     let before = store.job(logs[0].log.job).await.attempts[0].output;
     while Compact.pass(&platform).await.expect("stored").is_some() {}
@@ -228,4 +227,47 @@ pub async fn left_objects(store: Fixture) {
     pass().await;
     assert_eq!(store.objects.list(None, 9).await.expect("listed"), used);
     log.check(&platform, 0).await;
+}
+
+/// A job that prints more than is kept runs on and ends as it does; its readers see the beginning, and that
+/// something is missing, at once.
+pub async fn cut_output(store: Fixture) {
+    const LIMIT: u64 = 100_000;
+    let settings = PlatformSettings {
+        output_limit: LIMIT,
+        object_bytes: 40_000,
+        ..PlatformSettings::default()
+    };
+    let platform = platform(&store, settings);
+    let rng = SeededRng::new(9);
+    let worker = store.ready(1, 1).await;
+    let mut log = Printed {
+        worker,
+        log: key(store.running(1, worker).await, 1),
+        bytes: Vec::new(),
+        stored: 0,
+    };
+    while log.bytes.len() < 300_000 {
+        log.print(&rng, 60_000);
+        log.send(&platform, &rng).await;
+        Compact.pass(&platform).await.expect("stored");
+    }
+    let finish = Some(finish(log.bytes.len() as u64));
+    let ended = says(worker, log.log.job, exited(1, 0));
+    store.applied(JobChange { finish, ..ended }).await;
+    let output = store.job(log.log.job).await.attempts[0].output;
+    assert_eq!((output.bytes, output.truncated), (LIMIT, true));
+
+    log.stored = LIMIT as usize;
+    let position = 50_000;
+    let end = log.check(&platform, position).await;
+    let cut = Read::End {
+        position: LIMIT,
+        complete: false,
+        attempt_ended: true,
+    };
+    assert_eq!(end, cut);
+    let opened = output::open(Arc::clone(&platform), &admin(), log.log.job, 1, LIMIT, true).await;
+    let mut follower = opened.expect("it is there");
+    assert_eq!(follower.next().await.expect("read"), cut, "it waits for nothing");
 }

@@ -307,8 +307,24 @@ impl Fixture {
     }
 
     pub(super) async fn append(&self, worker: WorkerId, key: AttemptKey, piece: Piece) -> AppendOutcome {
-        let content = Content::Bytes(piece);
-        let batch = OutputAppend { key, worker, content };
+        self.append_within(u64::MAX, worker, key, Content::Bytes(piece))
+            .await
+    }
+
+    /// Appends to a job of which `job_limit` bytes are kept.
+    pub(super) async fn append_within(
+        &self,
+        job_limit: u64,
+        worker: WorkerId,
+        key: AttemptKey,
+        content: Content,
+    ) -> AppendOutcome {
+        let batch = OutputAppend {
+            key,
+            worker,
+            content,
+            job_limit,
+        };
         let outcomes = self.output.append(vec![batch]).await.expect("stored");
         assert_eq!(outcomes.len(), 1, "one outcome for each batch");
         outcomes[0]

@@ -34,14 +34,14 @@ use crate::ports::sealed::SealedStore;
 use crate::ports::tokens::TokenStore;
 use crate::ports::workers::WorkerRegistry;
 
-pub use self::blocks::{output_blocks, output_objects, output_tails};
+pub use self::blocks::{output_blocks, output_limit, output_objects, output_tails};
 pub use self::claims::{
     cancels, claimable_order_and_bounds, claimable_rotation, claims_are_guarded, concurrent_claims,
     failed_provisions, never_started_claims,
 };
 pub use self::drains::provider_drains;
 pub use self::events::events;
-pub use self::flow::{left_objects, much_output};
+pub use self::flow::{cut_output, left_objects, much_output};
 pub use self::identity::{concurrent_redemptions, redemptions, renewals, stolen_renewals};
 pub use self::input::{input_is_replayed, input_of_a_repeated_job, input_parts};
 pub use self::jobs::{a_job_runs_to_its_end, queue_counts, queueing, what_is_held};
@@ -139,7 +139,7 @@ macro_rules! store_contract {
             claimable_order_and_bounds claimable_rotation
             what_a_worker_says lost_attempts finish_waits_for_output
             output_appends output_reads output_after_the_end
-            output_blocks output_tails output_objects much_output left_objects
+            output_blocks output_tails output_objects output_limit much_output cut_output left_objects
             input_parts input_is_replayed input_of_a_repeated_job
             list_filters list_pages events
             life_of_a_worker sessions draining gone_and_revoked

@@ -32,6 +32,7 @@ pub async fn output_appends(store: Fixture) {
         key: log,
         worker,
         content: Content::Bytes(piece(start, text)),
+        job_limit: u64::MAX,
     };
     let batches = vec![batch(8, "three"), batch(13, "\n"), batch(20, "x")];
     let outcomes = store.output.append(batches).await.expect("stored");
@@ -52,7 +53,7 @@ pub async fn output_appends(store: Fixture) {
         bytes: 14,
         lines: 3,
         messages: 4,
-        declared_end: None,
+        ..OutputCounts::default()
     };
     assert_eq!(store.job(job).await.attempts[0].output, counts);
 }

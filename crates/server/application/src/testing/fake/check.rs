@@ -41,6 +41,7 @@ impl State {
                 assert!(part.end() > end, "a part of {key} is empty");
                 end = part.end();
             }
+            assert!(log.taken >= end, "{key} has more than was taken");
         }
         for (id, blocks) in &self.objects {
             let parts = self.logs.values().flat_map(|log| &log.parts);

@@ -13,7 +13,7 @@ use hodei_server_domain::worker::phase::WorkerPhase;
 use hodei_shared::ids::{AttemptKey, JobId, Lease, Namespace, WorkerId};
 use hodei_shared::resources::Resources;
 
-use super::{FakeAttempt, FakeJob, FakeStore, State};
+use super::{FakeAttempt, FakeJob, FakeLog, FakeStore, State};
 use crate::ports::StoreError;
 use crate::ports::jobs::{
     AttemptRecord, ChangeOutcome, Claimable, ClaimableLook, FIRST_RANK, Holding, JobChange, JobFilter,
@@ -104,7 +104,7 @@ impl State {
         if !finishes || job.holder().is_none() || job.lease != lease {
             return None;
         }
-        let stored = self.stored_end(first_rank(change.job, lease));
+        let stored = self.taken_end(first_rank(change.job, lease));
         (stored < finish.output_end).then_some(stored)
     }
 
@@ -175,7 +175,8 @@ impl State {
         let attempts = job.attempts.iter().map(|attempt| {
             let mut record = attempt.record.clone();
             let log = self.logs.get(&first_rank(id, record.lease));
-            record.output.bytes = self.stored_end(first_rank(id, record.lease));
+            record.output.bytes = log.map_or(0, FakeLog::end);
+            record.output.truncated = log.is_some_and(|log| log.taken > log.end());
             record.output.messages = log.map_or(0, |log| log.messages);
             record.output.lines = log.map_or(0, |log| log.lines);
             record

@@ -13,7 +13,8 @@ use crate::ports::output::{
 };
 
 impl FakeLog {
-    fn end(&self) -> u64 {
+    /// Position after the last byte that is kept.
+    pub(super) fn end(&self) -> u64 {
         self.parts.last().map_or(0, Part::end)
     }
 
@@ -47,8 +48,20 @@ impl FakeLog {
 }
 
 impl State {
-    pub(super) fn stored_end(&self, key: AttemptKey) -> u64 {
-        self.logs.get(&key).map_or(0, FakeLog::end)
+    pub(super) fn taken_end(&self, key: AttemptKey) -> u64 {
+        self.logs.get(&key).map_or(0, |log| log.taken)
+    }
+
+    /// Bytes of a log from this position on are taken and not kept.
+    fn room_end(&self, key: AttemptKey, job_limit: u64) -> u64 {
+        let log = self.logs.get(&key);
+        if let Some(log) = log.filter(|log| log.taken > log.end()) {
+            return log.end();
+        }
+        let of_job = self.logs.iter().filter(|(other, _)| other.job == key.job);
+        let others = of_job.filter(|(other, _)| **other != key);
+        let kept: u64 = others.map(|(_, log)| log.end()).sum();
+        job_limit.saturating_sub(kept)
     }
 
     fn append_one(&mut self, batch: OutputAppend) -> AppendOutcome {
@@ -58,40 +71,46 @@ impl State {
         let Some(attempt) = placed.filter(|attempt| attempt.record.worker == batch.worker) else {
             return AppendOutcome::NotHolder;
         };
-        let stored = self.stored_end(batch.key);
+        let taken = self.taken_end(batch.key);
         let limit = match (&attempt.record.end, attempt.record.output.declared_end) {
             (None, _) => u64::MAX,
             (Some(_), declared_end) => declared_end.unwrap_or(0),
         };
-        if stored >= limit {
+        let room_end = self.room_end(batch.key, batch.job_limit);
+        if taken >= limit {
             return AppendOutcome::Stale;
         }
         match batch.content {
             Content::Bytes(piece) => {
                 assert!(piece.is_consistent(), "a piece whose runs and data differ");
-                if piece.start <= stored
-                    && let Some(fresh) = piece.from_position(stored)
+                if piece.start <= taken
+                    && let Some(fresh) = piece.from_position(taken)
                     && let Some(fresh) = fresh.until_position(limit)
                 {
                     let log = self.logs.entry(batch.key).or_default();
                     log.messages += 1;
-                    log.lines += crate::output::block::newlines(&fresh.data);
-                    log.parts.push(Part::Bytes(fresh));
+                    log.taken = fresh.end();
+                    if let Some(kept) = fresh.until_position(room_end) {
+                        log.lines += crate::output::block::newlines(&kept.data);
+                        log.parts.push(Part::Bytes(kept));
+                    }
                 }
             }
             Content::Block(block) => {
                 assert!(block.len > 0, "an empty block");
-                if block.start != stored || block.end() > limit || !self.is_young(&block) {
+                let end = limit.min(room_end);
+                if block.start != taken || block.end() > end || !self.is_young(&block) {
                     return AppendOutcome::Moved;
                 }
                 let log = self.logs.entry(batch.key).or_default();
                 log.messages += block.messages;
+                log.taken = block.end();
                 log.lines += block.lines;
                 log.parts.push(Part::Block(block));
                 *self.objects.entry(block.object).or_default() += 1;
             }
         }
-        AppendOutcome::Stored(self.stored_end(batch.key))
+        AppendOutcome::Stored(self.taken_end(batch.key))
     }
 
     fn is_young(&self, block: &Block) -> bool {
@@ -111,7 +130,7 @@ impl State {
     fn page(&self, key: AttemptKey, position: u64, max_bytes: usize) -> OutputPage {
         let mut page = OutputPage {
             parts: Vec::new(),
-            stored_end: self.stored_end(key),
+            stored_end: self.logs.get(&key).map_or(0, FakeLog::end),
         };
         let mut bytes = 0;
         for part in self.logs.get(&key).map_or(&[][..], |log| &log.parts) {

@@ -96,6 +96,8 @@ struct FakeInput {
 #[derive(Default)]
 struct FakeLog {
     parts: Vec<Part>,
+    /// Bytes below are in the parts, or were cut because the job printed too much.
+    taken: u64,
     lines: u64,
     messages: u64,
 }
