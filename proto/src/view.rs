@@ -135,6 +135,8 @@ pub struct Output {
     pub messages: u64,
     /// The job printed more than is kept: its output was cut after `bytes`.
     pub truncated: bool,
+    /// It was old and was removed; the figures say what it was.
+    pub expired: bool,
 }
 
 /// A page of jobs, newest first.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use futures::future::join_all;
-use hodei_server_application::ports::jobs::{JobRepository, NewJob};
+use hodei_server_application::ports::jobs::{ClaimableLook, JobRepository, NewJob};
 use hodei_server_domain::job::shape::Shape;
 use hodei_server_domain::job::spec::{JobSpec, SpecInput};
 use hodei_server_domain::provider::{Capabilities, Health, Isolation};
@@ -200,7 +200,15 @@ fn store(c: &mut Criterion) {
     let mut group = c.benchmark_group("store with the backlog of before");
     for (name, shapes) in backlog {
         group.bench_function(format!("claimable, {name}"), |b| {
-            b.iter(|| runtime.block_on(store.claimable(shapes, 64)).unwrap());
+            b.iter(|| {
+                runtime
+                    .block_on(store.claimable(ClaimableLook {
+                        after: None,
+                        shapes,
+                        per_shape: 64,
+                    }))
+                    .unwrap()
+            });
         });
     }
     group.finish();

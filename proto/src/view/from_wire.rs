@@ -90,6 +90,7 @@ impl From<v1::Attempt> for Attempt {
                 lines: attempt.output_lines,
                 messages: attempt.output_messages,
                 truncated: attempt.output_truncated,
+                expired: attempt.output_expired,
             },
         }
     }

@@ -72,7 +72,7 @@ fn an_ended_job_is_shown_with_numbers_and_times() {
             "number": 1, "state": "lost", "provider": null, "worker_id": null, "machine": null,
             "image_digest": null, "exit_code": null, "signal": null, "reason": null, "message": null,
             "started_at": "2023-11-14T22:13:20.25Z", "ended_at": null,
-            "output": {"bytes": 7, "lines": 2, "messages": 1, "truncated": false},
+            "output": {"bytes": 7, "lines": 2, "messages": 1, "truncated": false, "expired": false},
         }])
     );
 }

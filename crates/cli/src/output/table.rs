@@ -114,7 +114,14 @@ impl Shown for Job {
             said.push_str("\n\n");
             said.push_str(&attempts(&self.attempts, wide, now));
         }
-        for attempt in self.attempts.iter().filter(|attempt| attempt.output.truncated) {
+        for attempt in &self.attempts {
+            if attempt.output.expired {
+                let number = attempt.number;
+                let _ = write!(said, "\n\nThe output of attempt {number} was old and is removed.");
+            }
+            if !attempt.output.truncated {
+                continue;
+            }
             let kept = resources::format_bytes(attempt.output.bytes);
             // Writing to a string does not fail.
             let _ = write!(

@@ -220,9 +220,14 @@ fn a_job_whose_output_was_cut_says_so() {
         number: 2,
         output_bytes: 10 << 30,
         output_truncated: true,
+        output_expired: true,
         ..Default::default()
     }];
     let table = Job::from(job).table(false, now());
     let note = "The output of attempt 2 was cut after 10GiB";
     assert!(table.contains(note), "{table}");
+    assert!(
+        table.contains("The output of attempt 2 was old and is removed."),
+        "{table}"
+    );
 }

@@ -17,6 +17,7 @@ use crate::ports::jobs::JobRepository;
 use crate::ports::objects::OutputObjects;
 use crate::ports::output::OutputStore;
 use crate::ports::provider::WorkerProvider;
+use crate::ports::retention::Retention;
 use crate::ports::tokens::TokenStore;
 use crate::ports::workers::WorkerRegistry;
 use crate::ports::{Clock, Rng, Spawner};
@@ -32,6 +33,8 @@ pub struct PlatformParts {
     pub output: Arc<dyn OutputStore>,
     /// Where the bulk of that lies.
     pub objects: Arc<dyn OutputObjects>,
+    /// What is removed when it is old.
+    pub retention: Arc<dyn Retention>,
     /// What jobs read.
     pub input: Arc<dyn InputStore>,
     /// Providers that take no new work.
@@ -73,6 +76,10 @@ pub struct PlatformSettings {
     pub object_bytes: usize,
     /// How much of a job's output is kept; it may print more.
     pub output_limit: u64,
+    /// How long ended jobs are kept.
+    pub keep_jobs: Duration,
+    /// How long the output of ended jobs is kept; not longer than they are.
+    pub keep_output: Duration,
     /// How much input a job may have, in bytes.
     pub input_limit: u64,
 }
@@ -88,6 +95,8 @@ impl Default for PlatformSettings {
             output_patience: Duration::from_secs(60),
             object_bytes: 256 << 10,
             output_limit: 10 << 30,
+            keep_jobs: Duration::from_secs(90 * 86_400),
+            keep_output: Duration::from_secs(30 * 86_400),
             input_limit: 1 << 30,
         }
     }
@@ -103,6 +112,8 @@ pub struct Platform {
     pub output: Arc<dyn OutputStore>,
     /// Where the bulk of that lies.
     pub objects: Arc<dyn OutputObjects>,
+    /// What is removed when it is old.
+    pub retention: Arc<dyn Retention>,
     /// What jobs read.
     pub input: Arc<dyn InputStore>,
     /// Providers that take no new work.
@@ -183,6 +194,7 @@ impl Platform {
             workers: parts.workers,
             output: parts.output,
             objects: parts.objects,
+            retention: parts.retention,
             input: parts.input,
             drains: parts.drains,
             events: parts.events,

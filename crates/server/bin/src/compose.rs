@@ -165,6 +165,7 @@ async fn compose(
         workers: store.clone(),
         output: store.clone(),
         objects: Arc::new(objects),
+        retention: store.clone(),
         input: store.clone(),
         drains: store.clone(),
         events: store.clone(),
@@ -177,6 +178,8 @@ async fn compose(
         settings: PlatformSettings {
             beat_interval: settings.beat_interval,
             addresses,
+            keep_jobs: settings.retention.jobs,
+            keep_output: settings.retention.output,
             ..PlatformSettings::default()
         },
     });

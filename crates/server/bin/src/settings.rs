@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use hodei_shared::duration;
 use hodei_shared::ids::ProviderId;
 use hodei_shared::labels::Labels;
 use hodei_shared::resources::format_cpus;
@@ -135,6 +136,30 @@ impl ProviderSettings {
     }
 }
 
+/// How long what has ended is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// Ended jobs with their attempts and events.
+    pub jobs: Duration,
+    /// Their output.
+    pub output: Duration,
+}
+
+impl Retention {
+    fn resolve(mode: Mode, file: &file::Retention) -> Self {
+        let output = match mode {
+            Mode::Server => 30 * DAY,
+            Mode::Dev | Mode::Local => 7 * DAY,
+        };
+        Self {
+            jobs: file.jobs.unwrap_or(90 * DAY),
+            output: file.output.unwrap_or(output),
+        }
+    }
+}
+
+const DAY: Duration = Duration::from_secs(86_400);
+
 /// All settings of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -156,6 +181,8 @@ pub struct Settings {
     pub tls: Option<Tls>,
     /// Further names under which clients reach this server.
     pub public_names: Vec<String>,
+    /// How long what has ended is kept.
+    pub retention: Retention,
     /// Where workers are made.
     pub providers: Vec<ProviderSettings>,
     /// The program that process workers run; `None`: the one that came with this server.
@@ -222,6 +249,7 @@ impl Settings {
                 key_file: tls.key_file,
             }),
             public_names: file.public_names,
+            retention: Retention::resolve(mode, &file.retention),
             providers: providers(mode, file.providers)?,
             data_dir,
             worker_binary: environment
@@ -273,6 +301,9 @@ impl Settings {
             let _ = writeln!(text, "\n[tls]\ncert_file = {}", path(&tls.cert_file));
             let _ = writeln!(text, "key_file = {}", path(&tls.key_file));
         }
+        let age = |age| quoted(&duration::format(age));
+        let _ = writeln!(text, "\n[retention]\njobs = {}", age(self.retention.jobs));
+        let _ = writeln!(text, "output = {}", age(self.retention.output));
         for provider in &self.providers {
             let _ = writeln!(text, "\n[[provider]]\nid = {}", quoted(provider.id.as_str()));
             let _ = writeln!(text, "kind = \"process\"");

@@ -22,8 +22,11 @@ fn without_anything_the_defaults_hold() {
     assert_eq!(settings.worker_listen.to_string(), "127.0.0.1:7421");
     assert_eq!(settings.admin_token_file, settings.data_dir.join("admin.token"));
     assert_eq!(settings.providers[0].id.as_str(), "local");
+    let days = |retention: Retention| [retention.jobs, retention.output].map(|age| age.as_secs() / 86_400);
+    assert_eq!(days(settings.retention), [90, 7]);
     let server = Settings::resolve(Mode::Server, &Flags::default(), &environment).expect("valid");
     assert!(server.providers.is_empty());
+    assert_eq!(days(server.retention), [90, 30]);
     let local = Settings::resolve(Mode::Local, &Flags::default(), &environment).expect("valid");
     assert_eq!((local.listen.port(), local.worker_listen.port()), (0, 0));
     for (environment, want) in [
@@ -145,6 +148,16 @@ fn errors_name_file_line_and_column() {
             "hodei.toml:1:1:",
             "missing field `key_file`",
         ),
+        (
+            "[retention]\noutput = \"59m\"\n",
+            "hodei.toml:2:10:",
+            "`59m` is shorter than 1h",
+        ),
+        (
+            "[retention]\njob = \"90d\"\n",
+            "hodei.toml:2:1:",
+            "unknown field `job`",
+        ),
         ("listen = [\n", "hodei.toml:", ""),
     ] {
         let error = format!(
@@ -184,6 +197,8 @@ fn what_is_printed_can_be_read_again() {
     let text = r#"
         public_names = ["jobs.example"]
         worker_advertise = ["192.0.2.7:7421"]
+        [retention]
+        jobs = "36h"
         [tls]
         cert_file = "/etc/hodei/\"odd\".pem"
         key_file = "/etc/hodei/key.pem"
@@ -206,6 +221,8 @@ fn what_is_printed_can_be_read_again() {
         ),
         (None, 256)
     );
+    let hours = [settings.retention.jobs, settings.retention.output].map(|age| age.as_secs() / 3_600);
+    assert_eq!(hours, [36, 30 * 24]);
     let printed = settings.print();
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("printed.toml");

@@ -228,7 +228,7 @@ fn a_newer_store_is_refused() {
             error,
             OpenError::Newer {
                 found: 999,
-                known: 7,
+                known: 8,
                 ..
             }
         ),

@@ -107,6 +107,7 @@ impl Servers {
             workers: store.clone(),
             output: store.clone(),
             objects: self.objects.clone(),
+            retention: store.clone(),
             input: store.clone(),
             drains: store.clone(),
             events: store.clone(),

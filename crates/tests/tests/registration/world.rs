@@ -161,6 +161,7 @@ impl World {
             workers: store.clone(),
             output: store.clone(),
             objects: Arc::new(FileObjects::open(&folder.path().join("output")).expect("made")),
+            retention: store.clone(),
             input: store.clone(),
             drains: store.clone(),
             events: store.clone(),

@@ -7,6 +7,7 @@ mod dispatch;
 mod lease;
 mod provision;
 mod reconcile;
+mod retention;
 mod shutdown;
 
 use std::future::Future;
@@ -24,7 +25,7 @@ use crate::refused::Refused;
 pub use shutdown::{Shutdown, shutdown};
 
 #[cfg(feature = "testing")]
-pub(crate) use self::{collect::Collect, compact::Compact};
+pub(crate) use self::{collect::Collect, compact::Compact, retention::Retain};
 
 /// Starts all loops. They end when the platform is shut down.
 pub fn start(platform: &Arc<Platform>) {
@@ -71,6 +72,13 @@ pub fn start(platform: &Arc<Platform>) {
         all,
         |wake| &wake.housekeeping,
         collect::Collect::default(),
+    );
+    supervise(
+        platform,
+        "retention",
+        all,
+        |wake| &wake.housekeeping,
+        retention::Retain::default(),
     );
     watch_providers(platform);
 }

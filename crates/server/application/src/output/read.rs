@@ -100,7 +100,7 @@ struct AttemptState {
     ended: bool,
     declared_end: Option<u64>,
     /// What is missing will not come.
-    truncated: bool,
+    cut: bool,
 }
 
 /// The output of one attempt from a position on.
@@ -147,7 +147,7 @@ impl Reader {
                 continue;
             }
             let complete = state.ended && state.declared_end.is_some_and(|end| self.position >= end);
-            let waits = !state.ended || !state.truncated && self.waits_for_late_output(state.declared_end);
+            let waits = !state.ended || !state.cut && self.waits_for_late_output(state.declared_end);
             if !self.follow || complete || !waits {
                 return Ok(Read::End {
                     position: self.position,
@@ -194,7 +194,7 @@ impl Reader {
             return Ok(AttemptState {
                 ended: true,
                 declared_end: Some(0),
-                truncated: false,
+                cut: false,
             });
         };
         let job = record(&self.platform, key.job).await?;
@@ -212,13 +212,13 @@ impl Reader {
                 Ok(AttemptState {
                     ended: attempt.end.is_some(),
                     declared_end,
-                    truncated: attempt.output.truncated,
+                    cut: attempt.output.truncated || attempt.output.expired,
                 })
             }
             None => Ok(AttemptState {
                 ended: job.job.is_ended(),
                 declared_end: Some(0),
-                truncated: false,
+                cut: false,
             }),
         }
     }

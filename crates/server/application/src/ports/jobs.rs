@@ -146,6 +146,8 @@ pub struct OutputCounts {
     pub declared_end: Option<u64>,
     /// The job printed more than is kept; `bytes` is where its output was cut.
     pub truncated: bool,
+    /// It was old and was removed; the figures say what it was.
+    pub expired: bool,
 }
 
 /// Which jobs a list shows.

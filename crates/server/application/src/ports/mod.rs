@@ -11,6 +11,7 @@ pub mod link;
 pub mod objects;
 pub mod output;
 pub mod provider;
+pub mod retention;
 pub mod sealed;
 pub mod tokens;
 pub mod workers;

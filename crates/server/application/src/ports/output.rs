@@ -72,7 +72,7 @@ pub enum AppendOutcome {
     /// All bytes below this position are durable, but for those that the job printed beyond its limit. What was stored before is never stored twice; a piece that
     /// begins after the stored end changes nothing and is answered with that end.
     Stored(u64),
-    /// The attempt is over and complete, or another lease is live.
+    /// The attempt is over and complete, its output has expired, or another lease is live.
     Stale,
     /// The attempt never was this worker's.
     NotHolder,

@@ -2,12 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
+use hodei_shared::duration;
 use hodei_shared::ids::ProviderId;
 use hodei_shared::resources::{parse_bytes, parse_cpus};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
+
+const SHORTEST_AGE: Duration = Duration::from_secs(3_600);
 
 /// The file. Only keys that have a meaning in this release are known.
 #[derive(Debug, Default, Deserialize)]
@@ -23,6 +27,8 @@ pub(super) struct ConfigFile {
     pub(super) cluster_key_file: Option<PathBuf>,
     pub(super) admin_token_file: Option<PathBuf>,
     pub(super) tls: Option<Tls>,
+    #[serde(default)]
+    pub(super) retention: Retention,
     #[serde(default, rename = "provider")]
     pub(super) providers: Vec<Provider>,
 }
@@ -33,6 +39,16 @@ pub(super) struct ConfigFile {
 pub(super) struct Tls {
     pub(super) cert_file: PathBuf,
     pub(super) key_file: PathBuf,
+}
+
+/// `[retention]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Retention {
+    #[serde(default, deserialize_with = "age")]
+    pub(super) jobs: Option<Duration>,
+    #[serde(default, deserialize_with = "age")]
+    pub(super) output: Option<Duration>,
 }
 
 /// `[[provider]]`.
@@ -76,6 +92,19 @@ pub(super) struct Capacity {
     #[serde(default, deserialize_with = "memory")]
     pub(super) memory: Option<u64>,
     pub(super) workers: Option<u32>,
+}
+
+/// An age at which something is removed. A worker that was cut off for long may still speak of a job, and must not
+/// be taken for one that speaks of a job that never was: so it is not short.
+fn age<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let age = duration::parse("retention", &text).map_err(D::Error::custom)?;
+    if age < SHORTEST_AGE {
+        return Err(D::Error::custom(format!(
+            "retention: `{text}` is shorter than 1h"
+        )));
+    }
+    Ok(Some(age))
 }
 
 /// Thousandths of a processor, from `8`, `0.5` or `"8"`.

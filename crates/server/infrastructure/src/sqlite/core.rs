@@ -139,6 +139,7 @@ impl Change<'_> {
             Op::Append(batches) => Outcome::Append(self.append(batches)?),
             Op::MoveTails(blocks) => Outcome::MoveTails(self.move_tails(blocks)?),
             Op::ForgetObjects(ids) => Outcome::ForgetObjects(self.forget_objects(ids)?),
+            Op::Expire(expiry, max_rows) => Outcome::Expire(self.expire(*expiry, *max_rows)?),
             Op::Input(parts) => Outcome::Input(self.append_input(parts)?),
             Op::Events(events) => Outcome::Events(self.append_events(events)?),
             Op::Plan(workers) => Outcome::Plan(self.plan(workers)?),

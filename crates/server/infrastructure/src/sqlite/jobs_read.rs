@@ -89,6 +89,7 @@ fn attempt_record(row: &Row<'_>) -> Result<AttemptRecord> {
             lines: uint(row, 15)?,
             messages: uint(row, 16)?,
             truncated: row.get(17)?,
+            expired: row.get(18)?,
         },
     })
 }

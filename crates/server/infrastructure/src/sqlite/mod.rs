@@ -7,7 +7,7 @@
 //! Invariants: an answer is given only after its commit · every rule of a job is decided by the domain inside the
 //! transaction that stores it · events have positions without gaps in commit order · no timer: a lone call is
 //! committed at once · nothing of `inline` depends on threads, randomness or the order of a hash map.
-//! Deliberately absent: retention, the bytes of objects (see `output_store`), more than one process on a file.
+//! Deliberately absent: the bytes of objects (see `output_store`), more than one process on a file.
 
 mod core;
 mod drains;
@@ -20,6 +20,7 @@ mod jobs_read;
 mod op;
 mod output;
 mod output_objects;
+mod retention;
 mod sealed;
 mod threads;
 mod tokens;
@@ -87,7 +88,7 @@ pub struct Stats {
     pub transactions: u64,
 }
 
-/// All six ports over one SQLite database. Clones share it; the last one that is dropped closes it.
+/// All ports of the store over one SQLite database. Clones share it; the last one that is dropped closes it.
 #[derive(Clone)]
 pub struct SqliteStore {
     inner: Arc<Inner>,

@@ -4,6 +4,7 @@ use hodei_server_application::ports::StoreError;
 use hodei_server_application::ports::input::{InputAppend, InputOutcome};
 use hodei_server_application::ports::jobs::{ChangeOutcome, JobChange, NewJob, QueueOutcome};
 use hodei_server_application::ports::output::{AppendOutcome, Block, OutputAppend};
+use hodei_server_application::ports::retention::Expiry;
 use hodei_server_application::ports::tokens::TokenRecord;
 use hodei_server_application::ports::workers::{
     BeatRecord, Certificate, NewWorker, Redeem, RedeemOutcome, RenewOutcome, SessionOutcome, SessionStart,
@@ -21,6 +22,7 @@ pub(super) enum Op {
     Append(Vec<OutputAppend>),
     MoveTails(Vec<(AttemptKey, Block)>),
     ForgetObjects(Vec<ObjectId>),
+    Expire(Expiry, usize),
     Input(Vec<InputAppend>),
     Events(Vec<Event>),
     Plan(Vec<NewWorker>),
@@ -57,6 +59,7 @@ pub(super) enum Outcome {
     Append(Vec<AppendOutcome>),
     MoveTails(Vec<bool>),
     ForgetObjects(()),
+    Expire(usize),
     Input(Vec<InputOutcome>),
     Events(()),
     Plan(()),
@@ -91,7 +94,8 @@ impl Outcome {
             | Self::CreateToken(_)
             | Self::PutSealed(_)
             | Self::MoveTails(_)
-            | Self::ForgetObjects(()) => false,
+            | Self::ForgetObjects(())
+            | Self::Expire(_) => false,
         }
     }
 

@@ -30,6 +30,8 @@ struct LogState {
     taken: u64,
     /// Bytes below are stored.
     kept: u64,
+    /// What was stored is removed.
+    expired: bool,
     /// How much is stored of the job's other attempts.
     kept_of_others: u64,
 }
@@ -37,6 +39,9 @@ struct LogState {
 impl LogState {
     /// Bytes from this position on are not taken: a late worker may complete what its result declared, no more.
     fn limit(&self) -> u64 {
+        if self.expired {
+            return 0;
+        }
         if self.live {
             return u64::MAX;
         }
@@ -134,7 +139,8 @@ impl Change<'_> {
                 declared_end: row.get::<_, Option<i64>>(2)?.map(i64::unsigned_abs),
                 taken: uint(row, 3)?,
                 kept: uint(row, 4)?,
-                kept_of_others: uint(row, 5)?,
+                expired: row.get(5)?,
+                kept_of_others: uint(row, 6)?,
             })
         });
         found.optional()

@@ -1,17 +1,22 @@
 //! Plans of the hot queries, a full disk, and failing alone.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use hodei_server_application::ports::StoreError;
-use hodei_server_application::ports::jobs::{NewJob, QueueOutcome};
+use hodei_server_application::ports::jobs::{JobChange, NewJob, QueueOutcome};
+use hodei_server_application::ports::retention::Expiry;
 use hodei_server_domain::job::retry::{RetryOn, RetryPolicy};
 use hodei_server_domain::job::spec::{JobSpec, SpecInput};
+use hodei_server_domain::job::state::JobEvent;
 use hodei_server_domain::worker::phase::WorkerPhase;
 use hodei_shared::ids::{JobId, Namespace};
 
 use super::core::Core;
 use super::op::{Op, Outcome};
-use super::{events, input, job_rows, jobs, jobs_read, output, output_objects, value, workers, workers_read};
+use super::{
+    events, input, job_rows, jobs, jobs_read, output, output_objects, retention, value, workers, workers_read,
+};
 
 const NOW_MS: i64 = 1_800_000_000_000;
 
@@ -54,7 +59,7 @@ fn plan(core: &Core, sql: &str) -> Vec<String> {
 fn hot_queries_use_their_indexes() {
     let core = Core::in_memory().expect("opens");
     #[rustfmt::skip]
-    let table: [(&str, &str, &[&str], &[&str]); 29] = [
+    let table: [(&str, &str, &[&str], &[&str]); 37] = [
         // name, query, what must be used, which scans are its purpose
         ("live job", job_rows::LOAD_LIVE, &["job_live USING PRIMARY KEY"], &[]),
         ("ended job", job_rows::LOAD_ENDED, &["job_ended USING PRIMARY KEY"], &[]),
@@ -84,6 +89,14 @@ fn hot_queries_use_their_indexes() {
         ("large tails", output_objects::LARGE_TAILS, &["output_log_tail", "attempt USING PRIMARY KEY"], &[]),
         ("tail", output_objects::TAIL, &["sqlite_autoindex_output_tail_1"], &[]),
         ("tail range", output_objects::TAIL_RANGE, &["sqlite_autoindex_output_tail_1"], &[]),
+        ("oldest output", retention::OLDEST_OUTPUT, &["job_ended_output"], &[]),
+        ("oldest job", retention::OLDEST_JOB, &["job_ended_at"], &[]),
+        ("old submissions", retention::OLD_SUBMISSIONS, &["submission USING PRIMARY KEY", "submission_at"], &[]),
+        ("tails of a job", retention::TAILS_OF_JOB, &["INTEGER PRIMARY KEY", "sqlite_autoindex_output_tail_1"], &[]),
+        ("blocks of a job", retention::BLOCKS_OF_JOB, &["output_block USING PRIMARY KEY"], &[]),
+        ("old input of a job", retention::INPUT_OF_JOB, &["input_log_source", "sqlite_autoindex_input_part_1"], &[]),
+        ("old events of a job", retention::EVENTS_OF_JOB, &["INTEGER PRIMARY KEY", "event_job"], &[]),
+        ("job and its attempts", retention::ROWS_OF_JOB[2], &["placement USING PRIMARY KEY"], &[]),
         ("unused objects", output_objects::UNUSED, &["output_object_unused"], &["SCAN output_object USING COVERING INDEX output_object_unused"]),
     ];
     for (name, sql, used, scans) in table {
@@ -240,4 +253,77 @@ fn numbers_in_columns_never_change_their_meaning() {
         let policy = RetryPolicy::new(3, on);
         assert_eq!(value::retry_policy(3, value::retry_bits(&policy)), policy);
     }
+}
+
+/// Jobs that have ended leave the tables of live ones, and nothing of a job outlasts its removal.
+#[test]
+fn nothing_of_a_removed_job_is_left() {
+    let mut core = Core::in_memory().expect("opens");
+    let jobs: Vec<NewJob> = (1..=50).map(|n| new_job(n, "x")).collect();
+    let cancels = jobs.iter().map(|job| JobChange {
+        job: job.id,
+        event: JobEvent::Cancel {
+            message: "asked".to_owned(),
+        },
+        from_worker: None,
+        finish: None,
+    });
+    let cancels = Op::Apply(cancels.collect());
+    let (first, rows) = (jobs[0].id, |core: &Core| rows_by_table(core));
+    core.apply(NOW_MS, &[Op::Queue(jobs), cancels]);
+    assert!(!rows(&core).contains_key("job_live"), "{:?}", rows(&core));
+    let of_an_attempt = "
+        INSERT INTO attempt (job, lease, number) VALUES (?1, 1, 1);
+        INSERT INTO placement (job, lease, rank, worker, provider, machine) VALUES (?1, 1, 0, x'00', 'p', 'm');
+        INSERT INTO output_log (job, lease, rank, end, lines, messages) VALUES (?1, 1, 0, 2, 0, 2);
+        INSERT INTO output_tail (job, lease, rank, start, end, data, runs) VALUES (?1, 1, 0, 0, 1, x'61', '[]');
+        INSERT INTO output_block VALUES (?1, 1, 0, 1, 2, ?1, 0, 0, 0, 1);
+        INSERT INTO input_log (job, source, end, complete) VALUES (?1, ?1, 1, TRUE);
+        INSERT INTO input_part (job, start, data) VALUES (?1, 0, x'61');
+        INSERT INTO output_object (id, blocks) VALUES (?1, 1);
+        INSERT INTO job_label (namespace, key, value, job) VALUES ('default', 'team', 'a', ?1);
+        UPDATE job SET spec = json_set(spec, '$.labels', json('{\"team\":\"a\"}')) WHERE id = ?1";
+    for sql in of_an_attempt.split(';') {
+        let written = core.connection().execute(sql, [first.as_bytes()]);
+        assert_eq!(written.expect(sql), 1);
+    }
+    let expiry = Expiry::Jobs {
+        ended_before_ms: NOW_MS + 1,
+    };
+    loop {
+        match core.apply(NOW_MS, &[Op::Expire(expiry, 7)]).outcomes.as_slice() {
+            [Ok(Outcome::Expire(0))] => break,
+            [Ok(Outcome::Expire(_))] => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    let left = rows(&core);
+    let names: Vec<&str> = left.keys().map(String::as_str).collect();
+    assert_eq!(
+        names,
+        [
+            "event_position",
+            "output_object",
+            "refinery_schema_history",
+            "shape",
+            "submission"
+        ],
+        "{left:?}"
+    );
+}
+
+/// How many rows there are of each table that has some.
+fn rows_by_table(core: &Core) -> BTreeMap<String, i64> {
+    let connection = core.connection();
+    let mut select = connection
+        .prepare("SELECT name FROM sqlite_schema WHERE type = 'table'")
+        .expect("valid SQL");
+    let names = select.query_map([], |row| row.get::<_, String>(0)).expect("read");
+    let count = |name: rusqlite::Result<String>| {
+        let name = name.expect("read");
+        let sql = format!("SELECT count(*) FROM {name}");
+        let rows: i64 = connection.query_row(&sql, [], |row| row.get(0)).expect("read");
+        (rows > 0).then_some((name, rows))
+    };
+    names.filter_map(count).collect()
 }

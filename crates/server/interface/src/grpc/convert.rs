@@ -285,6 +285,7 @@ fn attempt_message(attempt: &AttemptRecord) -> v1::Attempt {
         lease: attempt.lease.0,
         image_digest: String::new(),
         output_truncated: attempt.output.truncated,
+        output_expired: attempt.output.expired,
     }
 }
 

@@ -8,6 +8,7 @@ use super::Fixture;
 use super::kit::*;
 use crate::ports::input::{InputAppend, InputOutcome, InputPage, InputRead};
 use crate::ports::jobs::{ChangeOutcome, NewJob};
+use crate::ports::retention::Expiry;
 
 const LIMIT: u64 = 20;
 
@@ -149,4 +150,11 @@ pub async fn input_of_a_repeated_job(store: Fixture) {
         assert_eq!(store.pull(worker, repeated, 1, 0, 9).await, page("half", true));
         store.applied(by_server(repeated, cancel())).await;
     }
+    let expiry = Expiry::Jobs {
+        ended_before_ms: store.now() + 1,
+    };
+    while store.retention.expire(expiry, 9).await.expect("stored") > 0 {}
+    assert_eq!(store.jobs.get(first).await.expect("read"), None);
+    let kept = store.pull(worker, repeated, 1, 0, 9).await;
+    assert_eq!(kept, page("half", true), "a repeated job keeps what it reads");
 }

@@ -15,6 +15,7 @@ mod objects;
 mod output;
 mod platform;
 mod results;
+mod retention;
 mod secrets;
 mod workers;
 
@@ -30,6 +31,7 @@ use crate::ports::input::InputStore;
 use crate::ports::jobs::JobRepository;
 use crate::ports::objects::OutputObjects;
 use crate::ports::output::OutputStore;
+use crate::ports::retention::Retention;
 use crate::ports::sealed::SealedStore;
 use crate::ports::tokens::TokenStore;
 use crate::ports::workers::WorkerRegistry;
@@ -49,6 +51,7 @@ pub use self::lists::{list_filters, list_pages};
 pub use self::objects::{objects_are_kept, objects_are_listed};
 pub use self::output::{output_after_the_end, output_appends, output_reads};
 pub use self::results::{finish_waits_for_output, lost_attempts, what_a_worker_says};
+pub use self::retention::{expired_jobs, expired_output, expired_submissions, retention_loop};
 pub use self::secrets::{sealed_values, tokens};
 pub use self::workers::{draining, gone_and_revoked, life_of_a_worker, sessions};
 
@@ -62,6 +65,8 @@ pub struct Fixture {
     pub output: Arc<dyn OutputStore>,
     /// Objects; in memory, unless others are given.
     pub objects: Arc<dyn OutputObjects>,
+    /// Removing what is old.
+    pub retention: Arc<dyn Retention>,
     /// Drained providers.
     pub drains: Arc<dyn ProviderDrains>,
     /// Input.
@@ -86,6 +91,7 @@ impl Fixture {
             + OutputStore
             + InputStore
             + ProviderDrains
+            + Retention
             + EventBus
             + TokenStore
             + SealedStore,
@@ -96,6 +102,7 @@ impl Fixture {
             workers: store.clone(),
             output: store.clone(),
             objects: Arc::new(MemoryObjects::default()),
+            retention: store.clone(),
             drains: store.clone(),
             input: store.clone(),
             events: store.clone(),
@@ -139,7 +146,8 @@ macro_rules! store_contract {
             claimable_order_and_bounds claimable_rotation
             what_a_worker_says lost_attempts finish_waits_for_output
             output_appends output_reads output_after_the_end
-            output_blocks output_tails output_objects output_limit much_output cut_output left_objects
+            output_blocks output_tails output_objects output_limit much_output cut_output
+            expired_output expired_jobs expired_submissions retention_loop left_objects
             input_parts input_is_replayed input_of_a_repeated_job
             list_filters list_pages events
             life_of_a_worker sessions draining gone_and_revoked

@@ -55,6 +55,7 @@ pub(super) fn platform(store: &Fixture, settings: PlatformSettings) -> Arc<Platf
         workers: Arc::clone(&store.workers),
         output: Arc::clone(&store.output),
         objects: Arc::clone(&store.objects),
+        retention: Arc::clone(&store.retention),
         input: Arc::clone(&store.input),
         drains: Arc::clone(&store.drains),
         events: Arc::clone(&store.events),

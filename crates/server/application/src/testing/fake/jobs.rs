@@ -13,7 +13,7 @@ use hodei_server_domain::worker::phase::WorkerPhase;
 use hodei_shared::ids::{AttemptKey, JobId, Lease, Namespace, WorkerId};
 use hodei_shared::resources::Resources;
 
-use super::{FakeAttempt, FakeJob, FakeLog, FakeStore, State};
+use super::{FakeAttempt, FakeJob, FakeStore, FakeSubmission, State};
 use crate::ports::StoreError;
 use crate::ports::jobs::{
     AttemptRecord, ChangeOutcome, Claimable, ClaimableLook, FIRST_RANK, Holding, JobChange, JobFilter,
@@ -28,15 +28,20 @@ impl State {
         );
         let submission = (new.namespace.clone(), new.request_id.clone());
         if let Some(known) = self.submissions.get(&submission) {
-            let job = &self.jobs[known];
-            return match job.spec == new.spec && job.retry_of == new.retry_of {
-                true => QueueOutcome::Same(*known),
-                false => QueueOutcome::OtherSpec(*known),
+            return match known.spec == new.spec && known.retry_of == new.retry_of {
+                true => QueueOutcome::Same(known.job),
+                false => QueueOutcome::OtherSpec(known.job),
             };
         }
         assert!(!self.jobs.contains_key(&new.id), "id {} is used twice", new.id);
+        let made = FakeSubmission {
+            job: new.id,
+            spec: new.spec.clone(),
+            retry_of: new.retry_of,
+            at_ms: self.now_ms,
+        };
+        self.submissions.insert(submission, made);
         self.open_input(&new);
-        self.submissions.insert(submission, new.id);
         let job = FakeJob {
             job: Job::queued(Job::first_ready_ms(
                 &new.spec,
@@ -48,6 +53,7 @@ impl State {
             retry_of: new.retry_of,
             created_at_ms: self.now_ms,
             ended_at_ms: None,
+            output_expired: false,
             attempts: Vec::new(),
         };
         self.jobs.insert(new.id, job);
@@ -175,8 +181,9 @@ impl State {
         let attempts = job.attempts.iter().map(|attempt| {
             let mut record = attempt.record.clone();
             let log = self.logs.get(&first_rank(id, record.lease));
-            record.output.bytes = log.map_or(0, FakeLog::end);
-            record.output.truncated = log.is_some_and(|log| log.taken > log.end());
+            record.output.bytes = log.map_or(0, |log| log.kept);
+            record.output.truncated = log.is_some_and(|log| log.taken > log.kept);
+            record.output.expired = job.output_expired && log.is_some();
             record.output.messages = log.map_or(0, |log| log.messages);
             record.output.lines = log.map_or(0, |log| log.lines);
             record

@@ -13,11 +13,6 @@ use crate::ports::output::{
 };
 
 impl FakeLog {
-    /// Position after the last byte that is kept.
-    pub(super) fn end(&self) -> u64 {
-        self.parts.last().map_or(0, Part::end)
-    }
-
     fn tail(&self) -> impl Iterator<Item = &Piece> {
         self.parts.iter().filter_map(|part| match part {
             Part::Bytes(piece) => Some(piece),
@@ -55,12 +50,12 @@ impl State {
     /// Bytes of a log from this position on are taken and not kept.
     fn room_end(&self, key: AttemptKey, job_limit: u64) -> u64 {
         let log = self.logs.get(&key);
-        if let Some(log) = log.filter(|log| log.taken > log.end()) {
-            return log.end();
+        if let Some(log) = log.filter(|log| log.taken > log.kept) {
+            return log.kept;
         }
         let of_job = self.logs.iter().filter(|(other, _)| other.job == key.job);
         let others = of_job.filter(|(other, _)| **other != key);
-        let kept: u64 = others.map(|(_, log)| log.end()).sum();
+        let kept: u64 = others.map(|(_, log)| log.kept).sum();
         job_limit.saturating_sub(kept)
     }
 
@@ -77,7 +72,8 @@ impl State {
             (Some(_), declared_end) => declared_end.unwrap_or(0),
         };
         let room_end = self.room_end(batch.key, batch.job_limit);
-        if taken >= limit {
+        let expired = self.jobs[&batch.key.job].output_expired && self.logs.contains_key(&batch.key);
+        if taken >= limit || expired {
             return AppendOutcome::Stale;
         }
         match batch.content {
@@ -92,6 +88,7 @@ impl State {
                     log.taken = fresh.end();
                     if let Some(kept) = fresh.until_position(room_end) {
                         log.lines += crate::output::block::newlines(&kept.data);
+                        log.kept = kept.end();
                         log.parts.push(Part::Bytes(kept));
                     }
                 }
@@ -105,6 +102,7 @@ impl State {
                 let log = self.logs.entry(batch.key).or_default();
                 log.messages += block.messages;
                 log.taken = block.end();
+                log.kept = block.end();
                 log.lines += block.lines;
                 log.parts.push(Part::Block(block));
                 *self.objects.entry(block.object).or_default() += 1;
@@ -130,7 +128,7 @@ impl State {
     fn page(&self, key: AttemptKey, position: u64, max_bytes: usize) -> OutputPage {
         let mut page = OutputPage {
             parts: Vec::new(),
-            stored_end: self.logs.get(&key).map_or(0, FakeLog::end),
+            stored_end: self.logs.get(&key).map_or(0, |log| log.kept),
         };
         let mut bytes = 0;
         for part in self.logs.get(&key).map_or(&[][..], |log| &log.parts) {

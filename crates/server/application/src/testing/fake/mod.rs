@@ -6,6 +6,7 @@ mod drains;
 mod input;
 mod jobs;
 mod logs;
+mod retention;
 mod workers;
 
 use std::collections::BTreeMap;
@@ -47,7 +48,7 @@ struct State {
     jobs: BTreeMap<JobId, FakeJob>,
     /// Copies of jobs as they ended: they must never change again.
     ended: BTreeMap<JobId, Job>,
-    submissions: BTreeMap<(Namespace, String), JobId>,
+    submissions: BTreeMap<(Namespace, String), FakeSubmission>,
     workers: BTreeMap<WorkerId, FakeWorker>,
     otps: BTreeMap<String, FakeOtp>,
     logs: BTreeMap<AttemptKey, FakeLog>,
@@ -56,9 +57,18 @@ struct State {
     inputs: BTreeMap<JobId, FakeInput>,
     drains: BTreeMap<ProviderId, String>,
     events: Vec<EventRecord>,
+    /// Position of the newest event.
+    position: u64,
     tokens: BTreeMap<String, TokenRecord>,
     sealed: BTreeMap<String, Vec<u8>>,
     fail_next: Option<StoreError>,
+}
+
+struct FakeSubmission {
+    job: JobId,
+    spec: JobSpec,
+    retry_of: Option<JobId>,
+    at_ms: i64,
 }
 
 struct FakeJob {
@@ -67,6 +77,7 @@ struct FakeJob {
     retry_of: Option<JobId>,
     created_at_ms: i64,
     ended_at_ms: Option<i64>,
+    output_expired: bool,
     job: Job,
     attempts: Vec<FakeAttempt>,
 }
@@ -96,6 +107,8 @@ struct FakeInput {
 #[derive(Default)]
 struct FakeLog {
     parts: Vec<Part>,
+    /// Position after the last byte that was kept; the parts may have been removed since.
+    kept: u64,
     /// Bytes below are in the parts, or were cut because the job printed too much.
     taken: u64,
     lines: u64,
@@ -160,8 +173,9 @@ impl fmt::Debug for FakeStore {
 
 impl State {
     fn event(&mut self, event: Event) {
+        self.position += 1;
         let record = EventRecord {
-            position: self.events.len() as u64 + 1,
+            position: self.position,
             at_ms: self.now_ms,
             event,
         };
