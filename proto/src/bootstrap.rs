@@ -32,6 +32,10 @@ pub struct Bootstrap {
     pub slots: u32,
     /// How long the worker stays without a job and without contact, in milliseconds.
     pub leave_after_ms: u64,
+    /// Whether jobs, too, end after that time without contact: their server was that of one command, and nobody
+    /// comes back for their results.
+    #[serde(default)]
+    pub jobs_end_with_server: bool,
     /// A folder of this machine that jobs must not see: the server's data folder.
     #[serde(default)]
     pub cover: Option<String>,

@@ -74,6 +74,7 @@ impl Running {
             memory_bytes: 1 << 30,
             slots: 1,
             leave_after: Duration::from_secs(300),
+            jobs_end_with_server: false,
             server_now_ms: clock.now_ms(),
             version: "test".to_owned(),
             output_limit: 1 << 30,

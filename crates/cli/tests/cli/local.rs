@@ -1,6 +1,8 @@
 //! `hodei run --local`: ends as its job does and leaves nothing behind.
 
-use crate::world::{Folder, Running};
+use rustix::process::Signal;
+
+use crate::world::{Folder, Running, wait_for};
 
 #[test]
 fn it_ends_with_the_jobs_exit_code_and_leaves_nothing() {
@@ -59,6 +61,22 @@ fn however_often_ctrl_c_comes_nothing_is_left() {
     assert_eq!(said.status, Some(130), "{said:?}");
     assert!(folder.local().is_empty(), "{:?}", folder.local());
     assert!(folder.processes().is_empty(), "{:?}", folder.processes());
+}
+
+#[test]
+fn after_a_kill_its_job_and_worker_end_by_themselves() {
+    let folder = Folder::new();
+    // The folder's name in the arguments lets the processes be found.
+    let name = folder.path().to_string_lossy().into_owned();
+    let script = "setsid sh -c 'sleep 600; : \"$0\"' \"$0\" & echo up >&2; sleep 600; :";
+    let job = ["run", "--local", "--", "sh", "-c", script, &name];
+    let mut run = Running::start(&mut folder.command(&job));
+    run.until("up");
+    run.signal(Signal::KILL);
+    assert_eq!(run.end().status, None);
+    wait_for("the end of its worker and job", || folder.processes().is_empty());
+    folder.hodei(&["run", "--local", "--", "true"]).ok();
+    assert!(folder.local().is_empty(), "{:?}", folder.local());
 }
 
 #[test]

@@ -49,6 +49,7 @@ pub(crate) fn build(
                 addresses: bootstrap.addresses.clone(),
                 socket: Some(bootstrap.socket.clone()),
                 leave_after,
+                jobs_end_with_server: settings.mode == Mode::Local,
                 cover: Some(hidden_from_jobs(settings.mode, data_dir).to_owned()),
             },
         };
@@ -108,6 +109,7 @@ pub(crate) async fn clean_left(left: DataFolder) -> Result<()> {
                 addresses: Vec::new(),
                 socket: None,
                 leave_after: Duration::ZERO,
+                jobs_end_with_server: false,
                 cover: None,
             },
         })?;

@@ -123,6 +123,7 @@ impl SimProvider {
             memory_bytes: spec.room.memory_bytes,
             slots: spec.slots,
             leave_after: Duration::from_secs(300),
+            jobs_end_with_server: false,
             server_now_ms: spec.now_ms,
             version: "simulated".to_owned(),
             output_limit: 1 << 20,

@@ -268,6 +268,20 @@ async fn an_idle_worker_without_contact_leaves() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn jobs_of_one_command_do_not_outlive_its_server() {
+    let mut world = World::of_one_command();
+    let server = world.welcomed().await;
+    server.send(ServerFrame::Assign(assignment(1)));
+    let process = world.started().await;
+    world.cut();
+    drop(server);
+    let cut = tokio::time::Instant::now();
+    process.signalled(1).await;
+    assert_eq!(world.exit().await, Exit::Left);
+    assert_eq!(cut.elapsed().as_secs(), 5);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_silent_server_is_left_for_another_session() {
     let mut world = World::start();
     let server = world.welcomed().await;

@@ -55,6 +55,7 @@ pub fn config(document: &Bootstrap) -> WorkerConfig {
         memory_bytes: document.memory_bytes,
         slots: document.slots.max(1),
         leave_after: Duration::from_millis(document.leave_after_ms),
+        jobs_end_with_server: document.jobs_end_with_server,
         server_now_ms: document.now_ms,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         output_limit: OUTPUT_LIMIT,

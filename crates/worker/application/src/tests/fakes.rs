@@ -389,7 +389,23 @@ impl World {
         Self::new(4, answers)
     }
 
+    /// The worker of a server that lives as long as one command.
+    pub(crate) fn of_one_command() -> Self {
+        Self::built(4, Vec::new(), |config| {
+            config.leave_after = Duration::from_secs(5);
+            config.jobs_end_with_server = true;
+        })
+    }
+
     fn new(slots: u32, registrations: Vec<Result<(), DialError>>) -> Self {
+        Self::built(slots, registrations, |_| {})
+    }
+
+    fn built(
+        slots: u32,
+        registrations: Vec<Result<(), DialError>>,
+        change: impl FnOnce(&mut WorkerConfig),
+    ) -> Self {
         let (to_connections, connections) = mpsc::unbounded_channel();
         let (to_processes, processes) = mpsc::unbounded_channel();
         let broken = Arc::new(AtomicBool::new(false));
@@ -412,7 +428,7 @@ impl World {
             spawner: Arc::new(Tasks),
             rng: Arc::new(Zeros),
         };
-        let config = WorkerConfig {
+        let mut config = WorkerConfig {
             otp: SecretString::new("otp".into()),
             socket: Some("/run/worker.sock".into()),
             addresses: Vec::new(),
@@ -420,10 +436,12 @@ impl World {
             memory_bytes: 4 << 30,
             slots,
             leave_after: Duration::from_secs(300),
+            jobs_end_with_server: false,
             server_now_ms: 0,
             version: "0".into(),
             output_limit: 2 << 20,
         };
+        change(&mut config);
         let cancel = CancellationToken::new();
         let (done, exit) = oneshot::channel();
         let run = Worker::new(config, ports).run(cancel.clone());

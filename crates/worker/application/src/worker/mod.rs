@@ -35,6 +35,8 @@ pub struct WorkerConfig {
     /// How long the worker stays without a job and without contact. With results that nobody has acknowledged it
     /// stays twelve times as long.
     pub leave_after: Duration,
+    /// Whether the worker leaves after that time also with jobs, which it then kills.
+    pub jobs_end_with_server: bool,
     /// The server's wall time when the worker was made, milliseconds.
     pub server_now_ms: i64,
     /// The worker's version, for the Hello.

@@ -143,7 +143,13 @@ impl Core {
     }
 
     fn leave_at(&self) -> Option<Duration> {
-        if self.ledger.has_work() || !self.active.is_empty() || self.session.is_welcomed() {
+        if self.session.is_welcomed() {
+            return None;
+        }
+        if self.config.jobs_end_with_server {
+            return Some(self.last_contact + self.config.leave_after);
+        }
+        if self.ledger.has_work() || !self.active.is_empty() {
             return None;
         }
         let stay = if self.ledger.is_empty() { 1 } else { 12 };

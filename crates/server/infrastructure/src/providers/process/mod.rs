@@ -70,6 +70,8 @@ pub struct BootstrapBase {
     pub socket: Option<PathBuf>,
     /// How long a worker stays without a job and without contact.
     pub leave_after: Duration,
+    /// Whether its jobs end then, too.
+    pub jobs_end_with_server: bool,
     /// The folder that jobs must not see.
     pub cover: Option<PathBuf>,
 }
@@ -150,6 +152,7 @@ impl ProcessProvider {
             memory_bytes: spec.room.memory_bytes,
             slots: spec.slots,
             leave_after_ms: u64::try_from(base.leave_after.as_millis()).unwrap_or(u64::MAX),
+            jobs_end_with_server: base.jobs_end_with_server,
             cover: base
                 .cover
                 .as_ref()
@@ -414,6 +417,7 @@ mod tests {
                 addresses: Vec::new(),
                 socket: None,
                 leave_after: Duration::ZERO,
+                jobs_end_with_server: false,
                 cover: None,
             },
         };
